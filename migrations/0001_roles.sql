@@ -1,0 +1,38 @@
+-- The schema and the three roles that tokens name. An existing role is left as it is.
+create schema if not exists realtime;
+revoke all on schema realtime from public;
+
+do $$
+declare
+  wanted text;
+begin
+  foreach wanted in array array['anon', 'authenticated', 'service_role'] loop
+    if not exists (select from pg_roles where rolname = wanted) then
+      begin
+        execute format('create role %I nologin noinherit', wanted);
+      exception when insufficient_privilege then
+        raise exception 'role "%" is missing and % may not create it', wanted, current_user
+          using errcode = 'insufficient_privilege',
+                hint = format('An administrator runs: create role %I nologin noinherit; grant %I to %I;', wanted, wanted, current_user);
+      end;
+      if wanted = 'service_role' then
+        begin
+          alter role service_role bypassrls;
+        exception when insufficient_privilege then
+          raise warning 'service_role does not bypass row-level security'
+            using hint = 'An administrator runs: alter role service_role bypassrls;';
+        end;
+      end if;
+    end if;
+    -- Reading as a role (set local role) needs membership in it; a superuser has that already.
+    if not pg_has_role(current_user, wanted, 'member') then
+      begin
+        execute format('grant %I to %I', wanted, current_user);
+      exception when insufficient_privilege then
+        raise warning '% may not act as role "%"', current_user, wanted
+          using hint = format('An administrator runs: grant %I to %I;', wanted, current_user);
+      end;
+    end if;
+  end loop;
+end
+$$;

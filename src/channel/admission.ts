@@ -1,0 +1,31 @@
+// Admission: who may join a channel. The type of a registered channel decides, whatever the join says.
+import type { Joined, Joiner } from "../protocol/link.ts";
+import type { ObjectName } from "../protocol/topics.ts";
+import type { ChannelAccess } from "./ports.ts";
+
+type Refusal = Extract<Joined, { ok: false }>;
+
+/** Undefined when the joiner may come in. Fails closed: without an answer from PostgreSQL nobody new is let in. */
+export async function admit(
+  { kind, sub }: ObjectName,
+  { role, user }: Joiner,
+  access: ChannelAccess,
+): Promise<Refusal | undefined> {
+  try {
+    if (kind === "feed") return (await access.captured()) ? undefined : refuse("not captured");
+    const type = await access.registeredType();
+    const isPrivate = type === null ? kind === "private" : type === "private" || type === "direct";
+    if (isPrivate !== (kind === "private")) {
+      return { ...refuse("registered otherwise"), moved: isPrivate ? "private" : "public" };
+    }
+    if (!isPrivate || role === "service_role") return undefined;
+    if (type !== null && user !== null && (await access.isMember(user))) return undefined;
+    return refuse(`Unauthorized: You do not have permissions to read from this Channel topic: ${sub}`);
+  } catch {
+    return refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
+  }
+}
+
+function refuse(reason: string): Refusal {
+  return { ok: false, reason };
+}

@@ -1,0 +1,276 @@
+// A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
+import type { Batch } from "../protocol/changes.ts";
+import { isObject, parseJson } from "../protocol/json.ts";
+import { MAX_RESUME } from "../protocol/limits.ts";
+import type { Joined, Message, PresenceDiff, Up } from "../protocol/link.ts";
+import { comparePositions, type Position } from "../protocol/positions.ts";
+import type { ObjectName } from "../protocol/topics.ts";
+import { admit } from "./admission.ts";
+import { Parcel } from "./parcel.ts";
+import type { ChannelPorts, Link } from "./ports.ts";
+import { Presence } from "./presence.ts";
+import { Ring } from "./ring.ts";
+import { Sequence } from "./sequence.ts";
+
+/** A message is durable in the ring at latest this long after it was sent. */
+const WRITE_WINDOW_MS = 250;
+/** How long a gateway that lost its link may take to come back before its sessions count as gone. */
+const GATEWAY_GRACE_MS = 10_000;
+/** How far back a repeated publish is looked for. */
+const REPEAT_WINDOW = 1_000;
+
+type Draft = Omit<Message, "seq" | "at">;
+type Call<T extends Up["t"]> = Extract<Up, { t: T }>;
+
+export class Channel {
+  readonly name: ObjectName;
+  readonly presence: Presence;
+  readonly #ports: ChannelPorts;
+  readonly #ring: Ring;
+  readonly #sequence: Sequence;
+  readonly #links = new Map<string, Link>();
+  /** Gateways whose sessions are tracked here and whose link is gone, with the time (unix ms) their grace ends. */
+  readonly #missing = new Map<string, number>();
+  #windowOpen = false;
+
+  /** `links` are those that had said hello and outlived the channel's last life in memory. */
+  constructor(name: ObjectName, ports: ChannelPorts, links: Iterable<Link>) {
+    this.name = name;
+    this.#ports = ports;
+    this.#ring = new Ring(ports.store);
+    this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
+    this.presence = new Presence(ports.store, () => ports.id().replaceAll("-", "").slice(0, 16));
+    for (const link of links) this.#links.set(link.gateway, link);
+    for (const { gateway } of this.presence.list()) {
+      if (gateway !== null && !this.#links.has(gateway)) this.#miss(gateway);
+    }
+  }
+
+  get position(): Position {
+    return this.#sequence.position;
+  }
+
+  /** A link has closed. Its sessions are not gone yet: the gateway may be back in a moment. */
+  unlinked(link: Link): void {
+    if (this.#links.get(link.gateway) !== link) return;
+    this.#links.delete(link.gateway);
+    if (this.presence.list().some(({ gateway }) => gateway === link.gateway)) this.#miss(link.gateway);
+  }
+
+  #miss(gateway: string): void {
+    const until = this.#ports.timers.now() + GATEWAY_GRACE_MS;
+    this.#missing.set(gateway, until);
+    this.#ports.timers.alarm(until);
+  }
+
+  /** Takes what a gateway says. Resolves when it has been dealt with. */
+  async receive(link: Link, message: Up): Promise<void> {
+    switch (message.t) {
+      case "hello":
+        return this.#hello(link, message);
+      case "join":
+        return this.#join(link, message);
+      case "publish":
+        return this.#publishFrom(link, message);
+      case "track":
+        return this.#track(link, message);
+      case "untrack":
+        this.#tell(this.presence.drop(({ session }) => session === message.session, this.#ports.timers.now()));
+        return link.send({ t: "done", call: message.call });
+      case "leave":
+        return this.#tell(this.presence.drop(({ session }) => session === message.session, this.#ports.timers.now()));
+    }
+  }
+
+  /** Takes a link into the fan-out. An older link of the same gateway is dead, whether its end has noticed or not. */
+  #hello(link: Link, { gateway, since, sessions }: Call<"hello">): void {
+    const old = this.#links.get(gateway);
+    this.#links.set(gateway, link);
+    this.#missing.delete(gateway);
+    if (old !== undefined && old !== link) old.close(1000, "replaced");
+    const living = new Set(sessions);
+    const gone = this.presence.drop(
+      (member) => member.gateway === gateway && member.session !== null && !living.has(member.session),
+      this.#ports.timers.now(),
+    );
+    this.#tell(gone);
+    const missed = since === undefined ? [] : this.#after(since);
+    for (const message of missed ?? []) link.send({ t: "message", ...message });
+    link.send({ t: "welcome", position: this.position, recovered: missed !== undefined });
+  }
+
+  /** Everything after a position, oldest first; undefined when that is not known to be all of it. */
+  #after(since: Position): Message[] | undefined {
+    const distance = comparePositions(this.position, since);
+    if (distance === undefined || distance < 0 || since.seq < this.#sequence.floor) return undefined;
+    if (distance === 0) return [];
+    const first = this.#ring.first;
+    if (distance > MAX_RESUME || first === undefined || first > since.seq + 1) return undefined;
+    return [...this.#ring.after(since.seq)];
+  }
+
+  async #join(link: Link, { call, joiner, presence, replay, resume }: Call<"join">): Promise<void> {
+    const refusal = await admit(this.name, joiner, this.#ports.access);
+    if (refusal !== undefined) return link.send({ t: "joined", call, result: refusal });
+    const missed = resume === undefined ? undefined : this.#after(resume);
+    const past = missed ?? (replay === undefined ? [] : this.#ring.newest(replay.limit, replay.since));
+    const result: Joined = { ok: true, position: this.position };
+    link.send({
+      t: "joined",
+      call,
+      result: resume === undefined ? result : { ...result, recovered: missed !== undefined },
+    });
+    for (const message of past) link.send({ t: "replay", session: joiner.session, ...message });
+    if (presence) link.send({ t: "state", session: joiner.session, state: this.presence.state });
+  }
+
+  #publishFrom(link: Link, { id, session, sender, name, body, ack, again }: Call<"publish">): void {
+    if (!again || !this.#knows(id)) this.#publish({ id, from: session, sender, event: "broadcast", name, body }, ack);
+    if (ack) link.send({ t: "stored", id });
+  }
+
+  #knows(id: string): boolean {
+    return this.#ring.newest(REPEAT_WINDOW, 0).some((message) => message.id === id);
+  }
+
+  /**
+   * Sends a message to all, and puts it into the ring. The first message after a quiet time is written before it is
+   * sent, as is a `durable` one; what follows within 250 ms is sent at once and written together at the end of them.
+   */
+  #publish(draft: Draft, durable: boolean): Message {
+    const message: Message = { ...draft, seq: this.#sequence.next(), at: this.#ports.timers.now() };
+    this.#ring.add(message);
+    if (durable || !this.#windowOpen) this.#ring.write();
+    else this.#sequence.reserve();
+    if (!this.#windowOpen) this.#openWindow();
+    const parcel = new Parcel(message);
+    for (const link of this.#links.values()) link.deliver(parcel);
+    return message;
+  }
+
+  #openWindow(): void {
+    this.#windowOpen = true;
+    this.#ports.timers.after(WRITE_WINDOW_MS, () => {
+      this.#windowOpen = false;
+      if (!this.#ring.hasPending) return this.#sequence.settle();
+      this.#ring.write();
+      this.#openWindow();
+    });
+  }
+
+  #track(link: Link, { call, session, user, key, meta }: Call<"track">): void {
+    const entry = { key, user, session, gateway: link.gateway, meta };
+    this.#tell(this.presence.track(entry, this.#ports.timers.now()));
+    link.send({ t: "done", call });
+  }
+
+  #tell(diff: PresenceDiff | undefined): void {
+    if (diff === undefined) return;
+    for (const link of this.#links.values()) link.send({ t: "diff", ...diff });
+  }
+
+  /** Sends a message that no socket sent. It is in the ring, durably, when what is answered afterwards arrives. */
+  publish(message: { name: string; body: string; sender: string | null }): { id: string; position: Position } {
+    const draft = { ...message, id: this.#ports.id(), from: null, event: "broadcast" };
+    const { id, seq } = this.#publish(draft, true);
+    return { id, position: { epoch: this.#sequence.epoch, seq } };
+  }
+
+  /**
+   * Takes a batch of row changes into this feed, in its order. A change is known by `source:id`; a batch that was
+   * delivered before, wholly or in part, adds only what is missing. Answers how many changes were new.
+   */
+  changes({ header, changes }: Batch): number {
+    const known = new Set(header.redelivered ? this.#ring.newest(Number.MAX_SAFE_INTEGER, 0).map(({ id }) => id) : []);
+    let fresh = 0;
+    for (const { id, operation, data, table } of changes) {
+      const key = `${header.source}:${id}`;
+      if (known.has(key)) continue;
+      fresh++;
+      this.#publish(
+        {
+          id: key,
+          from: null,
+          sender: null,
+          event: operation,
+          name: operation,
+          body: data,
+          access: { readers: table.readers, rls: table.rls },
+        },
+        false,
+      );
+    }
+    this.#ring.write();
+    return fresh;
+  }
+
+  /** The newest messages up to `limit`, or with `since` (unix ms) the first ones from then on; oldest first. */
+  history(limit: number, since?: number): Message[] {
+    if (since === undefined) return this.#ring.newest(limit, 0);
+    const found: Message[] = [];
+    for (const message of this.#ring.since(since)) {
+      if (found.length >= limit) break;
+      found.push(message);
+    }
+    return found;
+  }
+
+  /** Tracks a user without a socket; without `metadata` what was tracked before stays. */
+  trackUser(user: string, status: "online" | "away", metadata: Record<string, unknown> | undefined): void {
+    const now = this.#ports.timers.now();
+    const meta = { ...(metadata ?? this.#metadataOf(user)), status };
+    this.#tell(this.presence.track({ key: user, user, session: null, gateway: null, meta }, now));
+    this.#ports.timers.alarm(now + this.#ports.presenceTimeoutMs);
+  }
+
+  #metadataOf(user: string): Record<string, unknown> {
+    const member = this.presence.list().find((entry) => entry.user === user && entry.session === null);
+    if (member !== undefined) return withoutRefs(member.meta);
+    const sight = this.#ports.store.sights().find((row) => row.user === user);
+    const metadata = sight === undefined ? undefined : parseJson(sight.metadata);
+    return isObject(metadata) ? metadata : {};
+  }
+
+  /** Marks a user tracked without a socket as offline. With a socket open they stay what the socket says. */
+  untrackUser(user: string, metadata: Record<string, unknown> | undefined): void {
+    const now = this.#ports.timers.now();
+    const kept = metadata ?? this.#metadataOf(user);
+    this.#tell(this.presence.drop((member) => member.session === null && member.user === user, now));
+    this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
+  }
+
+  /** Ends the channel for everybody in it, and forgets ring and presence. */
+  clear(reason: string): void {
+    for (const link of this.#links.values()) link.send({ t: "gone", reason });
+    this.#ring.clear();
+    this.presence.clear();
+    this.#ports.store.clear();
+  }
+
+  /** What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. */
+  alarm(): void {
+    const now = this.#ports.timers.now();
+    const silent = now - this.#ports.presenceTimeoutMs;
+    this.#tell(
+      this.presence.drop(({ gateway, session, seenAt }) => {
+        if (session === null) return seenAt <= silent;
+        return gateway !== null && (this.#missing.get(gateway) ?? Number.POSITIVE_INFINITY) <= now;
+      }, now),
+    );
+    for (const [gateway, until] of this.#missing) if (until <= now) this.#missing.delete(gateway);
+    const due = [
+      ...this.#missing.values(),
+      ...this.presence
+        .list()
+        .filter(({ session }) => session === null)
+        .map(({ seenAt }) => seenAt + this.#ports.presenceTimeoutMs),
+    ];
+    if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
+  }
+}
+
+/** A tracked payload without what the server added to it. */
+export function withoutRefs(meta: Record<string, unknown>): Record<string, unknown> {
+  const { phx_ref: _ref, phx_ref_prev: _prev, ...payload } = meta;
+  return payload;
+}

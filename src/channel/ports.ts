@@ -1,0 +1,84 @@
+// The ports of a channel: what it needs of the world, small enough that a test can hold it in its hand.
+import type { Down } from "../protocol/link.ts";
+import type { Timers } from "../protocol/timers.ts";
+import type { Parcel } from "./parcel.ts";
+
+/** The channel's end of a link to one gateway. `gateway` names it; two links of one name do not stand at once. */
+export interface Link {
+  readonly gateway: string;
+  send(message: Down): void;
+  /** Sends what goes down every link, encoded at most once for all of them. */
+  deliver(parcel: Parcel): void;
+  close(code: number, reason: string): void;
+}
+
+/** A row of the ring: messages `first` to `last`, the newest sent `at` unix ms. `body` is the ring's own encoding. */
+export interface RingRow {
+  readonly slot: number;
+  readonly first: number;
+  readonly last: number;
+  readonly at: number;
+  readonly body: string;
+}
+
+/** A tracked member as it is kept: `session` and `gateway` are null for one tracked without a socket. */
+export interface MemberRow {
+  readonly ref: string;
+  readonly key: string;
+  /** The user behind it, null for an anonymous session. */
+  readonly user: string | null;
+  readonly session: string | null;
+  readonly gateway: string | null;
+  /** The tracked payload with its `phx_ref`s, as JSON text. */
+  readonly meta: string;
+  /** Unix ms of the last sign of life. */
+  readonly seenAt: number;
+}
+
+/** A user's last sight in this channel. */
+export interface SightRow {
+  readonly user: string;
+  readonly metadata: string;
+  readonly seenAt: number;
+}
+
+/** What a channel keeps beyond its life in memory. What is sent after a write leaves only once the write is durable. */
+export interface ChannelStore {
+  /** Small named values: epoch, reservation, floor, registration. */
+  get(key: string): string | undefined;
+  set(key: string, value: string): void;
+  /** All ring rows without their bodies, in order of `first`. */
+  ringIndex(): Omit<RingRow, "body">[];
+  ringBody(slot: number): string | undefined;
+  putRing(row: RingRow): void;
+  members(): MemberRow[];
+  putMember(row: MemberRow): void;
+  deleteMember(ref: string): void;
+  sights(): SightRow[];
+  /** Keeps the newest sight of a user, and the newest 10,000 of all. */
+  putSight(row: SightRow): void;
+  /** Forgets ring, members and sights; named values stay. */
+  clear(): void;
+}
+
+export interface ChannelPorts {
+  readonly store: ChannelStore;
+  readonly timers: Timers;
+  /** A new unique id (UUID). */
+  id(): string;
+  /** A user tracked without a socket is offline after this long without a sign of life. */
+  readonly presenceTimeoutMs: number;
+  /** Who may do what; answers from what is cached wherever it can. */
+  readonly access: ChannelAccess;
+}
+
+export type ChannelType = "public" | "private" | "presence" | "direct";
+
+/** What only PostgreSQL knows. Each throws when PostgreSQL is needed and away: the caller fails closed. */
+export interface ChannelAccess {
+  /** The type under which the name is registered; null for an open channel. */
+  registeredType(): Promise<ChannelType | null>;
+  isMember(user: string): Promise<boolean>;
+  /** Whether the table of this feed is captured at all. */
+  captured(): Promise<boolean>;
+}

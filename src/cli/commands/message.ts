@@ -1,0 +1,89 @@
+// Commands on messages: broadcast, messages, replay.
+import type { Command } from "commander";
+import { positive, type ReadOptions, reading, readPayload, text } from "../arguments.ts";
+import { line, show, success, warning } from "../output.ts";
+import { admin, answer, segment } from "../server.ts";
+import { stamp } from "../time.ts";
+
+const MAX_LIMIT = 1000;
+
+interface Message {
+  id: string;
+  event_type: string;
+  payload: unknown;
+  sender_id: string | null;
+  sent_at: string;
+}
+
+export function messageCommands(realtime: Command): void {
+  realtime
+    .command("broadcast")
+    .description("send a message to everybody on a channel")
+    .argument("<channel>", "slug, id or name", text)
+    .argument("<event>", "any text, such as user.joined", text)
+    .argument("<payload>", "JSON of at most 1 MB, or - to read it from standard input", text)
+    .argument("[sender]", "id of the user who sends it", text)
+    .action(broadcast);
+  reading(
+    realtime
+      .command("messages")
+      .description("show the newest messages of a channel, newest first")
+      .argument("<channel>", "slug, id or name", text)
+      .argument("[limit]", `how many, at most ${MAX_LIMIT} (default: 50)`, (value) =>
+        value === "json" ? value : positive(value),
+      ),
+    "table",
+  ).action(messages);
+  reading(
+    realtime
+      .command("replay")
+      .description("show the messages of a channel since a time, oldest first")
+      .argument("<channel>", "slug, id or name", text)
+      .argument("<time>", "ISO 8601, unix seconds (10 digits) or milliseconds (13 digits)", text),
+    "table",
+  ).action(replay);
+}
+
+async function broadcast(channel: string, event: string, payload: string, sender: string | undefined): Promise<void> {
+  const sent = await answer(
+    admin().channels[":channel"].messages.$post({
+      param: { channel: segment(channel) },
+      json: { event, payload: await readPayload(payload), ...(sender === undefined ? {} : { sender }) },
+    }),
+  );
+  success(`Message sent to ${channel}: ${sent.id}`);
+  line(sent.id);
+}
+
+async function messages(
+  channel: string,
+  limit: string | undefined,
+  _json: unknown,
+  { format }: ReadOptions,
+): Promise<void> {
+  if (Number(limit) > MAX_LIMIT) warning(`limit ${limit} lowered to ${MAX_LIMIT}, the most that is shown`);
+  const query = limit === undefined ? {} : { limit: String(Math.min(Number(limit), MAX_LIMIT)) };
+  await showMessages(format, channel, query);
+}
+
+async function replay(channel: string, since: string, _json: unknown, { format }: ReadOptions): Promise<void> {
+  await showMessages(format, channel, { since });
+}
+
+async function showMessages(
+  format: ReadOptions["format"],
+  channel: string,
+  query: { limit?: string; since?: string },
+): Promise<void> {
+  const pending = admin().channels[":channel"].messages.$get({ param: { channel: segment(channel) }, query });
+  const value: Message[] = await answer(pending);
+  show(format, {
+    value,
+    keys: ["id", "event_type", "payload", "sender_id", "sent_at"],
+    text: () => {
+      for (const { id, event_type, payload, sender_id, sent_at } of value) {
+        line(`[${stamp(sent_at)}] ${event_type}: ${JSON.stringify(payload)} from ${sender_id ?? "-"} (${id})`);
+      }
+    },
+  });
+}

@@ -1,0 +1,128 @@
+// Commands on presence: presence track, get, online, count.
+import { Argument, type Command } from "commander";
+import { jsonObject, type ReadOptions, reading, text } from "../arguments.ts";
+import { heading, line, list, show, success } from "../output.ts";
+import { admin, answer, segment } from "../server.ts";
+import { ago, count, lastSeen } from "../time.ts";
+
+const STATUSES = ["online", "away", "offline"] as const;
+type Status = (typeof STATUSES)[number];
+
+export function presenceCommands(realtime: Command): void {
+  const presence = realtime.command("presence").description("who is online, away or offline");
+  presence
+    .command("track")
+    .description("say that a user is online, away or offline in a channel")
+    .argument("<user>", "id of the user", text)
+    .argument("<channel>", "slug, id or name", text)
+    .addArgument(new Argument("[status]", "the user's status (default: online)").choices(STATUSES))
+    .argument("[metadata]", "a JSON object; left out: what was there stays", jsonObject)
+    .action(track);
+  reading(
+    presence
+      .command("get")
+      .description("show a user's presence")
+      .argument("<user>", "id of the user", text)
+      .argument("[channel]", "slug, id or name (default: all channels)", text),
+  ).action(get);
+  reading(
+    presence
+      .command("online")
+      .description("list who is online or away, last seen first")
+      .argument("[channel]", "slug, id or name (default: all channels)", text),
+  ).action(online);
+  reading(
+    presence
+      .command("count")
+      .description("count who is online, away and offline")
+      .argument("[channel]", "slug, id or name (default: all channels)", text),
+  )
+    .option("-q, --quiet", "print one number: how many are online or away")
+    .action(countUsers);
+}
+
+async function track(
+  user: string,
+  channel: string,
+  status: Status | undefined,
+  metadata: Record<string, unknown> | undefined,
+): Promise<void> {
+  const tracked = await answer(
+    admin().channels[":channel"].presence[":user"].$put({
+      param: { channel: segment(channel), user: segment(user) },
+      json: { ...(status === undefined ? {} : { status }), ...(metadata === undefined ? {} : { metadata }) },
+    }),
+  );
+  success(`${user} is ${tracked.status} in ${tracked.channel}`);
+}
+
+async function get(user: string, channel: string | undefined, _json: unknown, { format }: ReadOptions): Promise<void> {
+  const value = await entries({ user, ...(channel === undefined ? {} : { channel }) });
+  show(format, {
+    value,
+    keys: ["user_id", "channel", "status", "metadata", "last_seen_at", "seconds_since_seen"],
+    text: () => {
+      heading(`Presence: ${user}`);
+      line();
+      list(
+        value.map((entry) => [entry.channel, entry.status, `Last seen: ${lastSeen(entry.seconds_since_seen)}`]),
+        [15, 9],
+      );
+    },
+  });
+}
+
+async function online(channel: string | undefined, _json: unknown, { format }: ReadOptions): Promise<void> {
+  const present = (await entries(channel === undefined ? {} : { channel })).filter(
+    ({ status }) => status !== "offline",
+  );
+  const value = present.map(({ seconds_since_seen, ...entry }) => ({ ...entry, seconds_ago: seconds_since_seen }));
+  show(format, {
+    value,
+    keys: ["user_id", "channel", "status", "metadata", "last_seen_at", "seconds_ago"],
+    text: () => {
+      // The heading counts users, the list shows each place where one is.
+      const users = new Set(value.filter(({ status }) => status === "online").map(({ user_id }) => user_id));
+      heading(`Online Users${channel === undefined ? "" : ` (${channel})`}: ${count(users.size)}`);
+      line();
+      list(
+        value.map((entry) => [
+          entry.user_id,
+          displayName(entry.metadata),
+          ...(channel === undefined ? [entry.channel] : []),
+          entry.status,
+          ago(entry.seconds_ago),
+        ]),
+        [10, 13, 8],
+      );
+    },
+  });
+}
+
+async function countUsers(
+  channel: string | undefined,
+  _json: unknown,
+  { format, quiet }: ReadOptions & { quiet?: boolean },
+): Promise<void> {
+  const value = await answer(admin().presence.count.$get({ query: channel === undefined ? {} : { channel } }));
+  if (quiet) return line(String(value.online + value.away));
+  show(format, {
+    value,
+    keys: ["online", "away", "offline", "total"],
+    text: () => {
+      line(`Online: ${count(value.online)}`);
+      line(`Away: ${count(value.away)}`);
+      line(`Offline: ${count(value.offline)}`);
+      line(`Total: ${count(value.total)}`);
+    },
+  });
+}
+
+function entries(query: { channel?: string; user?: string }) {
+  return answer(admin().presence.$get({ query }));
+}
+
+/** The name that a user gave in their presence, if any. */
+function displayName({ name }: Record<string, unknown>): string {
+  return typeof name === "string" ? name : "-";
+}

@@ -1,0 +1,56 @@
+// Commands on captured tables: subscribe, unsubscribe, subscriptions.
+import type { Command } from "commander";
+import { type ReadOptions, reading, text } from "../arguments.ts";
+import { heading, line, list, progress, show, success } from "../output.ts";
+import { admin, answer, segment } from "../server.ts";
+
+export function subscriptionCommands(realtime: Command): void {
+  realtime
+    .command("subscribe")
+    .description("capture the row changes of a table; again: replaces its events")
+    .argument("<table>", "schema.table, table (of schema public) or 'schema.*'", text)
+    .argument("[events]", "INSERT, UPDATE, DELETE, separated by commas (default: all three)", text)
+    .argument("[filter]", "rows to capture, such as \"post_id = '123'\"", text)
+    .action(subscribe);
+  realtime
+    .command("unsubscribe")
+    .description("end the capture of a table")
+    .argument("<table>", "the table, or the id that subscribe printed", text)
+    .action(unsubscribe);
+  reading(realtime.command("subscriptions").description("list the captured tables, newest first")).action(
+    subscriptions,
+  );
+}
+
+async function subscribe(table: string, events: string | undefined, filter: string | undefined): Promise<void> {
+  progress(`Subscribing to ${table}...`);
+  const wish = {
+    table,
+    ...(events === undefined ? {} : { events: events.split(",").map((event) => event.trim()) }),
+    ...(filter === undefined ? {} : { filter }),
+  };
+  const made = await answer(admin().subscriptions.$post({ json: wish }));
+  success(`Subscribed to ${made.table_name} (${made.events.join(", ")})`);
+  line(made.id);
+}
+
+async function unsubscribe(table: string): Promise<void> {
+  const ended = await answer(admin().subscriptions[":target"].$delete({ param: { target: segment(table) } }));
+  success(`Subscription removed: ${ended.table_name}`);
+}
+
+async function subscriptions(_json: unknown, { format }: ReadOptions): Promise<void> {
+  const value = await answer(admin().subscriptions.$get());
+  show(format, {
+    value,
+    keys: ["id", "table_name", "events", "filter", "created_at", "updated_at"],
+    text: () => {
+      heading("Active Database Subscriptions:");
+      line();
+      list(
+        value.map(({ table_name, events, filter }) => [table_name, events.join(", "), filter ?? ""]),
+        [24, 22],
+      );
+    },
+  });
+}

@@ -1,0 +1,134 @@
+// Commands on the whole: init, status, connections.
+import type { Command } from "commander";
+import { type ReadOptions, reading } from "../arguments.ts";
+import { CliError } from "../errors.ts";
+import { bad, heading, line, list, progress, show, success } from "../output.ts";
+import { admin, answer, findServer, type Server } from "../server.ts";
+import { ago, count, secondsSince } from "../time.ts";
+
+export function systemCommands(realtime: Command): void {
+  realtime
+    .command("init")
+    .description("make the database schema and the default channel; may be repeated")
+    .action(init);
+  reading(realtime.command("status").description("show the state of the system")).action(status);
+  reading(realtime.command("connections").description("list the open sockets, newest first")).action(connections);
+}
+
+async function init(): Promise<void> {
+  const server = findServer();
+  if (server.databaseUrl !== undefined) await migrateSchema(server.databaseUrl);
+  const { channel } = await answer(admin(server).init.$post());
+  success(`WebSocket server running at ${server.url}`);
+  success("Presence tracking enabled");
+  success(`Default channel: ${channel}`);
+  success("Real-time system is ready!");
+  line();
+  line("Next steps:");
+  line("  nself realtime subscribe public.users");
+  line("  nself realtime channel create general public");
+  line("  nself realtime presence track user-123 general online");
+  line(`  nself realtime broadcast general user.joined '{"user_id": "123"}'`);
+}
+
+async function migrateSchema(databaseUrl: string): Promise<void> {
+  progress("Preparing the database schema...");
+  // Loaded here alone: no other command needs a PostgreSQL client, and each should start at once.
+  const { migrate } = await import("../../listener/migrate.ts");
+  const applied = await migrate(databaseUrl).catch((cause: unknown) => {
+    throw new CliError(`the database schema: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  });
+  success(applied.length === 0 ? "Database schema up to date" : `Database schema ready (${applied.length} migrations)`);
+}
+
+const NOT_INITIALISED = "Not initialised. Run: nself realtime init";
+
+async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
+  const { server, state, away } = await ask();
+  const value = {
+    server: state === undefined ? "stopped" : "running",
+    url: server?.url ?? null,
+    store: state?.store ?? null,
+    connections: state?.connections ?? null,
+    channels: state?.store === "ready" ? state.channels : null,
+    active_subscriptions: state?.active_subscriptions ?? null,
+    tables_monitored: state?.store === "ready" ? state.tables_monitored : null,
+    limits: state?.limits ?? null,
+  };
+  show(format, {
+    value,
+    keys: ["server", "url", "store", "connections", "active_subscriptions", "tables_monitored"],
+    text: () => {
+      heading("Real-Time System Status");
+      line();
+      if (state === undefined) return bad(`WebSocket server not running${server ? ` (${server.url})` : ""}`);
+      success("WebSocket server running");
+      success(`${count(state.connections)} active connections`);
+      if (state.store === "ready") {
+        const { total, public: open, private: closed, presence } = state.channels;
+        success(
+          `${count(total)} channels (${count(open)} public, ${count(closed)} private, ${count(presence)} presence)`,
+        );
+      } else {
+        bad(state.store === "not_initialised" ? NOT_INITIALISED : "PostgreSQL not reachable");
+      }
+      success(`${count(state.active_subscriptions)} active subscriptions`);
+      success("Presence tracking enabled");
+      line();
+      list(
+        [
+          ["URL:", server.url],
+          ...Object.entries(state.limits).map(([name, bound]) => [`${label(name)}:`, count(bound)]),
+        ],
+        [28],
+      );
+    },
+  });
+  if (state === undefined) throw away;
+  if (state.store === "not_initialised") throw new CliError(NOT_INITIALISED);
+  if (state.store === "unavailable") throw new CliError(state.reason);
+}
+
+/** A server that is not there is a state to show; any other failure is one of the command. */
+async function ask() {
+  let server: Server | undefined;
+  try {
+    server = findServer();
+    return { server, state: await answer(admin(server).status.$get()) };
+  } catch (error) {
+    if (!(error instanceof CliError) || (error.code !== "no_server" && error.code !== "server_away")) throw error;
+    return { server, away: error };
+  }
+}
+
+function label(name: string): string {
+  const words = name.replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+async function connections(_json: unknown, { format }: ReadOptions): Promise<void> {
+  const value = await answer(admin().connections.$get());
+  show(format, {
+    value,
+    keys: ["user_id", "connection_id", "status", "connected_at", "seconds_since_seen"],
+    text: () => {
+      // In a pipe every line is a connection, so that `| wc -l` counts them.
+      const title = `Active Connections: ${count(value.length)}`;
+      if (process.stdout.isTTY) {
+        heading(title);
+        line();
+      } else {
+        process.stderr.write(`${title}\n`);
+      }
+      list(
+        value.map(({ connection_id, user_id, channels, connected_at }) => [
+          connection_id,
+          user_id ?? "-",
+          channels.join(", "),
+          `Connected ${ago(secondsSince(connected_at))}`,
+        ]),
+        [13, 10, 22],
+      );
+    },
+  });
+}

@@ -1,0 +1,10 @@
+// `nself`: the entry of the command line.
+import { run } from "./program.ts";
+
+// The reader of a pipe may leave before we are done (`nself realtime messages general | head -1`): that is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(0);
+});
+
+process.exitCode = await run(process.argv.slice(2));

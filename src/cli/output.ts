@@ -1,0 +1,78 @@
+// Output: every line that `nself` writes, its marks and colours, and the four formats of what it reads.
+import { columns, csv, table } from "./table.ts";
+
+/** Forms of a result: `text` for people, `table` as psql draws it, `json` and `csv` for programs. */
+export const FORMATS = ["text", "table", "json", "csv"] as const;
+export type Format = (typeof FORMATS)[number];
+
+const COLOURS = { green: 32, red: 31, yellow: 33, blue: 34, bold: 1 } as const;
+
+/** A result, a heading. */
+export function line(text = ""): void {
+  process.stdout.write(`${printable(text)}\n`);
+}
+
+export function heading(text: string): void {
+  process.stdout.write(`${paint(process.stdout, "bold", printable(text))}\n`);
+}
+
+/** `✓` on stdout: done. */
+export function success(text: string): void {
+  process.stdout.write(`${paint(process.stdout, "green", "✓")} ${printable(text)}\n`);
+}
+
+/** `✗` on stdout: a state that is bad; a failure of the command itself goes to `failure`. */
+export function bad(text: string): void {
+  process.stdout.write(`${paint(process.stdout, "red", "✗")} ${printable(text)}\n`);
+}
+
+/** `ℹ`: under way. On stdout, unless that carries a result for programs. */
+export function progress(text: string, stream: NodeJS.WriteStream = process.stdout): void {
+  stream.write(`${paint(stream, "blue", "ℹ")} ${printable(text)}\n`);
+}
+
+/** `✱` on stderr: done, but. */
+export function warning(text: string): void {
+  process.stderr.write(`${paint(process.stderr, "yellow", "✱")} ${printable(text)}\n`);
+}
+
+/** `✗` on stderr: failed. */
+export function failure(text: string): void {
+  process.stderr.write(`${paint(process.stderr, "red", "✗")} ${printable(text)}\n`);
+}
+
+/** A result as one line of JSON. */
+export function jsonLine(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+/** Lines of cells, as the text format shows lists: indented, each cell at least as wide as `widths` says. */
+export function list(rows: string[][], widths: number[]): void {
+  for (const text of columns(rows, widths)) line(`  ${text}`);
+}
+
+/**
+ * Shows a result in the format asked for. `value` is one object or a list of objects, `keys` the columns of `table`
+ * and `csv`, `text` writes the form for people.
+ */
+export function show<Row extends object>(
+  format: Format,
+  { value, keys, text }: { value: Row | Row[]; keys: (keyof Row & string)[]; text: () => void },
+): void {
+  if (format === "json") line(JSON.stringify(value, null, 2));
+  else if (format === "text") text();
+  else {
+    const cells = (Array.isArray(value) ? value : [value]).map((row) => keys.map((key) => row[key]));
+    if (format === "csv") process.stdout.write(csv(keys, cells));
+    else for (const row of table(keys, cells)) line(row);
+  }
+}
+
+/** What others wrote must not steer a terminal: control characters other than line ends are shown as escapes. */
+function printable(text: string): string {
+  return text.replaceAll(/[^\P{Cc}\n]/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+function paint(stream: NodeJS.WriteStream, colour: keyof typeof COLOURS, text: string): string {
+  return stream.isTTY && !process.env.NO_COLOR ? `\u001b[${COLOURS[colour]}m${text}\u001b[0m` : text;
+}

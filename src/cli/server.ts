@@ -1,0 +1,108 @@
+// The server that `nself` talks to: where it is, with which key, and how its answers are read.
+import type { ClientResponse } from "hono/client";
+import { hc } from "hono/client";
+import type { StatusCode } from "hono/utils/http-status";
+import type { AdminApi } from "../edge/admin/api.ts";
+import type { ProblemDocument } from "../edge/admin/problem.ts";
+import { readStackFile } from "../stack/stack-file.ts";
+import { CliError, EXIT } from "./errors.ts";
+
+/** Longest wait for an answer of the admin API. */
+const REQUEST_TIMEOUT_MS = 30_000;
+
+export interface Server {
+  /** Without a slash at the end. */
+  url: string;
+  serviceKey: string;
+  /** Known when the stack runs on this machine, or DATABASE_URL is set. */
+  databaseUrl: string | undefined;
+}
+
+/**
+ * Finds the server: NSELF_REALTIME_URL with NSELF_REALTIME_SERVICE_KEY, else the stack running on this machine.
+ * Throws CliError that names both ways when neither is there.
+ */
+export function findServer(environment: NodeJS.ProcessEnv = process.env): Server {
+  const { NSELF_REALTIME_URL: url, NSELF_REALTIME_SERVICE_KEY: serviceKey, DATABASE_URL: databaseUrl } = environment;
+  if (url || serviceKey) {
+    if (!url) throw new CliError("NSELF_REALTIME_SERVICE_KEY is set, NSELF_REALTIME_URL is not: set both or none");
+    if (!serviceKey)
+      throw new CliError("NSELF_REALTIME_URL is set, NSELF_REALTIME_SERVICE_KEY is not: set both or none");
+    return { url: httpUrl(url), serviceKey, databaseUrl };
+  }
+  const stack = stackFile(environment);
+  if (stack === undefined) {
+    throw new CliError(
+      "no server found: start one on this machine with `npm start` (it writes .nself/stack.json; NSELF_HOME says where), " +
+        "or set NSELF_REALTIME_URL and NSELF_REALTIME_SERVICE_KEY",
+      { code: "no_server" },
+    );
+  }
+  return { url: stack.url, serviceKey: stack.serviceKey, databaseUrl: databaseUrl ?? stack.databaseUrl };
+}
+
+function stackFile(environment: NodeJS.ProcessEnv) {
+  try {
+    return readStackFile(environment);
+  } catch (error) {
+    throw new CliError(error instanceof Error ? error.message : String(error), { cause: error });
+  }
+}
+
+function httpUrl(text: string): string {
+  const url = URL.parse(text);
+  if (url === null || !/^https?:$/.test(url.protocol)) {
+    throw new CliError(`NSELF_REALTIME_URL: "${text}" is no http or https URL`, { exit: EXIT.usage });
+  }
+  return text.replace(/\/+$/, "");
+}
+
+/** The admin API of a server, typed as the server defines it. Path parameters must go through `segment`. */
+export function admin(server: Server = findServer()) {
+  return hc<AdminApi>(`${server.url}/admin/v1`, {
+    headers: { authorization: `Bearer ${server.serviceKey}`, apikey: server.serviceKey },
+    init: { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) },
+  });
+}
+
+/** A user's text as one path segment. */
+export const segment = encodeURIComponent;
+
+/** Waits for an answer of the admin API. Throws CliError with the server's reason, or saying that it is away. */
+export async function answer<Body>(pending: Promise<ClientResponse<Body, StatusCode, "json">>): Promise<Body> {
+  const response = await pending.catch((cause: unknown) => {
+    throw away(cause);
+  });
+  if (response.ok) return response.json();
+  throw refusal(response.status, await response.text());
+}
+
+function away(cause: unknown): CliError {
+  const { url } = findServer();
+  const late = cause instanceof Error && cause.name === "TimeoutError";
+  const what = late ? `did not answer within ${REQUEST_TIMEOUT_MS / 1000} s` : "does not answer";
+  return new CliError(`the server at ${url} ${what}: is it running?`, { code: "server_away", cause });
+}
+
+function refusal(status: number, text: string): CliError {
+  const problem = parseProblem(text);
+  if (problem === undefined) {
+    if (status === 401 || status === 403) {
+      return new CliError(`the server refused the service key (${status}): check NSELF_REALTIME_SERVICE_KEY`);
+    }
+    return new CliError(`the server answered ${status} and gave no reason: is NSELF_REALTIME_URL right?`);
+  }
+  return new CliError(problem.detail, { exit: status === 400 ? EXIT.usage : EXIT.failure, code: problem.code });
+}
+
+function parseProblem(text: string): Pick<ProblemDocument, "detail" | "code"> | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== "object" || value === null) return undefined;
+  const { detail, code }: { detail?: unknown; code?: unknown } = value;
+  return typeof detail === "string" && typeof code === "string" ? { detail, code } : undefined;
+}

@@ -1,0 +1,42 @@
+// Tables: rows of cells as aligned text, as psql draws them, and as CSV.
+import { stamp } from "./time.ts";
+
+/** Pads each column to its longest cell, or to its least width if that is more; two blanks between columns. */
+export function columns(rows: string[][], widths: number[]): string[] {
+  const fits = (at: number) => Math.max(widths[at] ?? 0, ...rows.map((row) => row[at]?.length ?? 0));
+  const width = (rows[0] ?? []).map((_, at) => fits(at));
+  return rows.map((row) =>
+    row
+      .map((cell, at) => cell.padEnd(width[at] ?? 0))
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
+/** A table in the form of psql: names, a rule, rows. */
+export function table(names: string[], rows: unknown[][]): string[] {
+  const cells = rows.map((row) => row.map((cell, at) => oneLine(text(cell, names[at] ?? ""))));
+  const widths = names.map((name, at) => Math.max(name.length, ...cells.map((row) => row[at]?.length ?? 0)));
+  const draw = (row: string[]) => ` ${row.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join(" | ")}`.trimEnd();
+  return [draw(names), widths.map((width) => "-".repeat(width + 2)).join("+"), ...cells.map(draw)];
+}
+
+/** CSV (RFC 4180), with a header; times stay ISO 8601. */
+export function csv(names: string[], rows: unknown[][]): string {
+  return [names, ...rows].map((row) => `${row.map((cell) => quote(text(cell, ""))).join(",")}\r\n`).join("");
+}
+
+function text(cell: unknown, name: string): string {
+  if (cell === null || cell === undefined) return "";
+  if (Array.isArray(cell)) return cell.join(", ");
+  if (typeof cell === "object") return JSON.stringify(cell);
+  return name.endsWith("_at") ? stamp(String(cell)) : String(cell);
+}
+
+function oneLine(cell: string): string {
+  return cell.replaceAll("\n", "\\n");
+}
+
+function quote(cell: string): string {
+  return /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+}

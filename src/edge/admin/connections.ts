@@ -1,0 +1,33 @@
+// Admin API: open client sockets.
+import { Hono } from "hono";
+import type { ConnectionEntry } from "../objects/rpc.ts";
+import type { AdminEnv, AdminPorts } from "./ports.ts";
+import { secondsSince } from "./presence.ts";
+
+export const connections = new Hono<AdminEnv>().get("/", async (c) => {
+  const open = await openConnections(c.var.ports);
+  return c.json(open.toSorted((a, b) => b.connectedAt - a.connectedAt).map(connectionView));
+});
+
+/** Every open client socket, asked of the objects that hold them. */
+export async function openConnections(ports: AdminPorts): Promise<ConnectionEntry[]> {
+  const { gateways, channels } = await ports.directory().holders();
+  const held = await Promise.all([
+    ...gateways.map((name) => ports.gateway(name).connections()),
+    ...channels.map((name) => ports.channel(name).connections()),
+  ]);
+  return held.flat();
+}
+
+function connectionView({ id, user, role, channels, connectedAt, lastSeen }: ConnectionEntry) {
+  return {
+    user_id: user,
+    connection_id: id,
+    status: "connected",
+    role,
+    channels,
+    connected_at: new Date(connectedAt).toISOString(),
+    last_seen_at: new Date(lastSeen).toISOString(),
+    seconds_since_seen: secondsSince(lastSeen),
+  };
+}

@@ -1,0 +1,45 @@
+// Input of the admin API: schemas at the door, and refusals that name what is wrong.
+import { validator } from "hono/validator";
+import { z } from "zod";
+import { Problem } from "./problem.ts";
+
+/** Longest channel name, reference, user id and event name, in UTF-16 units: each is part of a topic, a row or a frame. */
+export const MAX_NAME_LENGTH = 200;
+/** Largest metadata of a channel or of a presence, bytes of JSON. */
+const MAX_METADATA_BYTES = 100_000;
+
+export const name = z.string().min(1).max(MAX_NAME_LENGTH);
+
+/** A JSON object of the user's own. */
+export const metadata = z
+  .record(z.string(), z.unknown(), { error: "must be a JSON object" })
+  .refine((value) => JSON.stringify(value).length <= MAX_METADATA_BYTES, {
+    error: `must not be larger than ${MAX_METADATA_BYTES} bytes of JSON`,
+  });
+
+/** Parses the JSON body of a request. */
+export const body = <Schema extends z.ZodType>(schema: Schema) =>
+  validator("json", (value, c) => {
+    // Hono reads a body only when it is declared as JSON, and gives `{}` else.
+    if (!c.req.header("content-type")?.includes("json")) {
+      throw new Problem("invalid_request", "the body must be JSON, sent with content-type: application/json");
+    }
+    return parse(schema, value);
+  });
+
+/** Parses the query of a request. Its values stay text, as clients send them; routes read numbers and times from it. */
+export const query = <Schema extends z.ZodType>(schema: Schema) => validator("query", (value) => parse(schema, value));
+
+/** Parses path parameters of a request. */
+export const path = <Schema extends z.ZodType>(schema: Schema) => validator("param", (value) => parse(schema, value));
+
+function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
+  const result = schema.safeParse(value, {
+    error: ({ input }) => (input === undefined ? "must be given" : undefined),
+  });
+  if (result.success) return result.data;
+  const reasons = result.error.issues.map(({ path, message }) =>
+    path.length === 0 ? message : `${path.join(".")}: ${message}`,
+  );
+  throw new Problem("invalid_request", reasons.join("; "));
+}

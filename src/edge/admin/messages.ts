@@ -1,0 +1,76 @@
+// Admin API: messages of a channel: broadcast, the newest, and those since a time.
+import { Hono } from "hono";
+import { z } from "zod";
+import { exceeds } from "../../protocol/json.ts";
+import { MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
+import type { StoredMessage } from "../objects/rpc.ts";
+import { body, MAX_NAME_LENGTH, name, query } from "./input.ts";
+import { findChannel, isPrivate, objectOf } from "./objects.ts";
+import type { AdminEnv } from "./ports.ts";
+import { Problem } from "./problem.ts";
+import { parseTime } from "./time.ts";
+
+const DEFAULT_LIMIT = 50;
+const MAX_LIMIT = 1000;
+/** Most messages of one answer to `since`; whoever gets this many asks again from the time of the last. */
+const MAX_SINCE = 10_000;
+
+const message = z.strictObject({ event: name, payload: z.unknown(), sender: name.optional() });
+
+const range = z.strictObject({
+  limit: z
+    .string()
+    .refine((text) => /^[1-9]\d*$/.test(text) && Number(text) <= MAX_LIMIT, {
+      error: `must be a whole number from 1 to ${MAX_LIMIT}`,
+    })
+    .optional(),
+  since: z.string().max(MAX_NAME_LENGTH).optional(),
+});
+
+export const messages = new Hono<AdminEnv>()
+  .post("/:channel/messages", body(message), async (c) => {
+    const { ports } = c.var;
+    const { event, payload, sender } = c.req.valid("json");
+    const text = JSON.stringify(payload);
+    if (exceeds(text, MAX_PAYLOAD_BYTES)) {
+      throw new Problem("too_large", `payload: larger than the limit of 1 MB (${MAX_PAYLOAD_BYTES} bytes of JSON)`);
+    }
+    const channel = await findChannel(ports, c.req.param("channel"));
+    if (sender !== undefined && isPrivate(channel) && !(await ports.store.channels.isMember(channel.id, sender))) {
+      throw new Problem(
+        "not_a_member",
+        `sender: "${sender}" is not a member of the ${channel.type} channel "${channel.slug}"`,
+      );
+    }
+    const sent = await objectOf(ports, channel).publish({
+      event,
+      payload: text,
+      ...(sender === undefined ? {} : { sender }),
+    });
+    if ("error" in sent) throw new Problem("refused", sent.error.message);
+    return c.json({ id: sent.id, position: sent.position }, 201);
+  })
+  .get("/:channel/messages", query(range), async (c) => {
+    const { ports } = c.var;
+    const { limit, since } = c.req.valid("query");
+    const after = since === undefined ? undefined : timeOf(since);
+    const object = objectOf(ports, await findChannel(ports, c.req.param("channel")));
+    const found =
+      after === undefined
+        ? await object.history({ limit: Number(limit ?? DEFAULT_LIMIT), order: "newest" })
+        : await object.history({ limit: Number(limit ?? MAX_SINCE), order: "oldest", since: after });
+    return c.json(found.map(messageView));
+  });
+
+function timeOf(since: string): number {
+  const at = parseTime(since);
+  if (at !== undefined) return at;
+  throw new Problem(
+    "invalid_request",
+    `since: "${since}" is no time: write ISO 8601 (2026-01-30T00:00:00Z), unix seconds (10 digits) or milliseconds (13)`,
+  );
+}
+
+function messageView({ id, event, payload, sender, at }: StoredMessage) {
+  return { id, event_type: event, payload, sender_id: sender, sent_at: new Date(at).toISOString() };
+}

@@ -1,0 +1,16 @@
+// What the admin API needs of the platform: the objects by name, and the store. Given for each request by the app.
+import type { Store } from "../../store/store.ts";
+import type { ChannelRpc, DirectoryRpc, GatewayRpc } from "../objects/rpc.ts";
+
+export interface AdminPorts {
+  /** The channel object of that name (`roomObject`, `feedObject`). */
+  channel(name: string): ChannelRpc;
+  gateway(name: string): GatewayRpc;
+  directory(): DirectoryRpc;
+  store: Store;
+}
+
+/** What every admin route finds in its context. */
+export interface AdminEnv {
+  Variables: { ports: AdminPorts };
+}

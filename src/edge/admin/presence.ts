@@ -1,0 +1,79 @@
+// Admin API: who is there, in one channel or in all.
+import { Hono } from "hono";
+import { z } from "zod";
+import type { PresenceEntry, PresenceStatus } from "../objects/rpc.ts";
+import { body, metadata, name, path, query } from "./input.ts";
+import { findChannel, objectOf } from "./objects.ts";
+import type { AdminEnv, AdminPorts } from "./ports.ts";
+import { Problem } from "./problem.ts";
+
+const STATUSES = ["online", "away", "offline"] as const satisfies PresenceStatus[];
+
+const tracked = z.strictObject({
+  status: z.enum(STATUSES, { error: "must be online, away or offline" }).optional(),
+  metadata: metadata.optional(),
+});
+const filter = z.strictObject({ channel: name.optional(), user: name.optional() });
+const scope = z.strictObject({ channel: name.optional() });
+
+export const presence = new Hono<AdminEnv>()
+  .get("/presence", query(filter), async (c) => {
+    const { channel, user } = c.req.valid("query");
+    const { entries } = await present(c.var.ports, channel, user);
+    return c.json(entries.toSorted((a, b) => b.lastSeen - a.lastSeen).map(presenceView));
+  })
+  .get("/presence/count", query(scope), async (c) => {
+    const { ports } = c.var;
+    const { entries, channelId } = await present(ports, c.req.valid("query").channel);
+    const byUser = new Map<string, PresenceStatus>();
+    for (const { key, status } of entries) byUser.set(key, stronger(byUser.get(key), status));
+    const counts = { online: 0, away: 0, offline: 0 };
+    for (const status of byUser.values()) counts[status]++;
+    // A member who was never seen is offline as well, so that the total is everybody who belongs here.
+    counts.offline += await ports.store.channels.countMembersBesides(channelId, [...byUser.keys()]);
+    return c.json({ ...counts, total: counts.online + counts.away + counts.offline });
+  })
+  .put("/channels/:channel/presence/:user", path(z.object({ channel: name, user: name })), body(tracked), async (c) => {
+    const { ports } = c.var;
+    const { channel: reference, user } = c.req.valid("param");
+    const { status = "online", metadata } = c.req.valid("json");
+    const channel = await findChannel(ports, reference);
+    const answer = await objectOf(ports, channel).track({
+      user,
+      status,
+      ...(metadata === undefined ? {} : { metadata }),
+    });
+    if ("error" in answer) throw new Problem("refused", answer.error.message);
+    return c.json({ user_id: user, channel: channel.slug, status });
+  });
+
+/** Presence of one channel (which must be there) or of all, of one user or of everybody. */
+async function present(ports: AdminPorts, reference?: string, user?: string) {
+  if (reference === undefined) {
+    return { channelId: null, entries: await ports.directory().presence(user === undefined ? {} : { user }) };
+  }
+  const channel = await findChannel(ports, reference);
+  const entries = await objectOf(ports, channel).presence();
+  return { channelId: channel.id, entries: user === undefined ? entries : entries.filter(({ key }) => key === user) };
+}
+
+/** A user in several channels is online if any says so, else away if any says so. */
+function stronger(a: PresenceStatus | undefined, b: PresenceStatus): PresenceStatus {
+  return a !== undefined && STATUSES.indexOf(a) < STATUSES.indexOf(b) ? a : b;
+}
+
+function presenceView({ key, channel, status, metadata, lastSeen }: PresenceEntry) {
+  return {
+    user_id: key,
+    channel,
+    status,
+    metadata,
+    last_seen_at: new Date(lastSeen).toISOString(),
+    seconds_since_seen: secondsSince(lastSeen),
+  };
+}
+
+/** Whole seconds since a time, in unix ms; never negative, whatever the clocks say. */
+export function secondsSince(at: number): number {
+  return Math.max(0, Math.floor((Date.now() - at) / 1000));
+}

@@ -1,0 +1,68 @@
+// Problems: how the admin API says no (RFC 9457, application/problem+json).
+import type { Context } from "hono";
+import { HTTPException } from "hono/http-exception";
+import { LOCKED, StatementRefused, StoreNotReady, StoreUnavailable } from "../../store/database.ts";
+
+/** What a problem document holds. `detail` says what to do; `code` is what a program tests. */
+export interface ProblemDocument {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  code: string;
+}
+
+/** Every code the admin API answers with. */
+const KINDS = {
+  invalid_request: { status: 400, title: "Invalid request" },
+  statement_refused: { status: 400, title: "Refused by the database" },
+  not_a_member: { status: 403, title: "Not a member" },
+  not_found: { status: 404, title: "Not found" },
+  conflict: { status: 409, title: "Conflict" },
+  refused: { status: 409, title: "Refused by the channel" },
+  too_large: { status: 413, title: "Too large" },
+  internal: { status: 500, title: "Internal error" },
+  store_not_ready: { status: 503, title: "Not initialised" },
+  store_unavailable: { status: 503, title: "Database unavailable" },
+} as const;
+
+/** SQLSTATEs that mean more than a bad request: no such table, no such subscription, a table in use. */
+const REFUSALS = new Map<string, ProblemCode>([
+  ["NS002", "not_found"],
+  ["NS006", "not_found"],
+  [LOCKED, "conflict"],
+]);
+
+export type ProblemCode = keyof typeof KINDS;
+
+/** An answer that is no. Thrown by routes, turned into a problem document by `problemOf`. */
+export class Problem extends Error {
+  override readonly name = "Problem";
+  readonly code: ProblemCode;
+  constructor(code: ProblemCode, detail: string, options?: ErrorOptions) {
+    super(detail, options);
+    this.code = code;
+  }
+}
+
+/** The error handler of the admin API: any error becomes a problem document. */
+export function answerProblem(error: Error, c: Context): Response {
+  const problem = problemOf(error);
+  // What a user can cause and mend is no news; what they cannot is for whoever reads the log, stack and cause included.
+  if (KINDS[problem.code].status >= 500) console.error(problem);
+  const { status, title } = KINDS[problem.code];
+  const type = `urn:nself:realtime:problem:${problem.code}`;
+  const document: ProblemDocument = { type, title, status, detail: problem.message, code: problem.code };
+  return c.body(JSON.stringify(document), status, { "content-type": "application/problem+json" });
+}
+
+function problemOf(error: Error): Problem {
+  if (error instanceof Problem) return error;
+  if (error instanceof StoreUnavailable) return new Problem("store_unavailable", error.message, { cause: error });
+  if (error instanceof StoreNotReady) return new Problem("store_not_ready", error.message, { cause: error });
+  if (error instanceof StatementRefused) {
+    return new Problem(REFUSALS.get(error.sqlstate) ?? "statement_refused", error.message, { cause: error });
+  }
+  if (error instanceof HTTPException && error.status < 500) return new Problem("invalid_request", error.message);
+  return new Problem("internal", "the request failed; the server's log says why", { cause: error });
+}

@@ -1,0 +1,55 @@
+// Admin API: the state of the whole, and making it ready.
+import { Hono } from "hono";
+import { IDLE_MS, MAX_CHANNELS, MAX_GATEWAY_SOCKETS, MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
+import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
+import { register } from "./channels.ts";
+import { openConnections } from "./connections.ts";
+import type { AdminEnv, AdminPorts } from "./ports.ts";
+
+const DEFAULT_CHANNEL = "general";
+
+export const status = new Hono<AdminEnv>()
+  .get("/status", async (c) => {
+    const { ports } = c.var;
+    const [connections, stored] = await Promise.all([openConnections(ports), storeStatus(ports)]);
+    return c.json({
+      ...stored,
+      connections: connections.length,
+      active_subscriptions: connections.reduce((sum, { subscriptions }) => sum + subscriptions, 0),
+      limits: {
+        max_payload_bytes: MAX_PAYLOAD_BYTES,
+        max_channels_per_connection: MAX_CHANNELS,
+        max_connections_per_gateway: MAX_GATEWAY_SOCKETS,
+        idle_seconds: IDLE_MS / 1000,
+      },
+    });
+  })
+  .post("/init", async (c) => {
+    const { ports } = c.var;
+    // Whatever was made of the default channel since the first time is left alone.
+    const there = await ports.store.channels.find(DEFAULT_CHANNEL);
+    if (there === undefined) await register(ports, { name: DEFAULT_CHANNEL }, false);
+    return c.json({ channel: DEFAULT_CHANNEL, created: there === undefined });
+  });
+
+/** What PostgreSQL knows; that it is away or empty is part of the state, not a failure to tell it. */
+async function storeStatus(ports: AdminPorts) {
+  try {
+    const [channels, tables] = await Promise.all([
+      ports.store.channels.countByType(),
+      ports.store.subscriptions.list().then((rows) => rows.length),
+    ]);
+    const { public: open, presence } = channels;
+    // A direct channel is a private one for two: the three kinds that users know add up to the total.
+    const closed = channels.private + channels.direct;
+    return {
+      store: "ready" as const,
+      channels: { total: open + closed + presence, public: open, private: closed, presence },
+      tables_monitored: tables,
+    };
+  } catch (error) {
+    if (error instanceof StoreNotReady) return { store: "not_initialised" as const, reason: error.message };
+    if (error instanceof StoreUnavailable) return { store: "unavailable" as const, reason: error.message };
+    throw error;
+  }
+}

@@ -1,0 +1,50 @@
+// The app: every HTTP route of the edge on one screen.
+import { Hono } from "hono";
+import { openStore } from "../store/store.ts";
+import { adminApi } from "./admin/api.ts";
+import type { AdminPorts } from "./admin/ports.ts";
+import { requireRole } from "./authenticate.ts";
+import { receiveChanges } from "./changes.ts";
+import { type Env, settingsOf } from "./env.ts";
+import { directSocket, sharedSocket } from "./upgrade.ts";
+
+type Bindings = { Bindings: Env };
+
+export const app = new Hono<Bindings>();
+
+// Open to all: nothing but whether we are alive.
+app.get("/health", (c) => {
+  settingsOf(c.env);
+  return c.json({ status: "ok" });
+});
+
+// Sockets. The upgrade's own answer goes back as it is: a response that is rebuilt loses its socket.
+for (const prefix of ["/realtime/v1", "/socket"]) {
+  app.get(`${prefix}/websocket`, (c) => sharedSocket(c.req.raw, c.env));
+  app.get(`${prefix}/channels/:topic/websocket`, (c) => directSocket(c.req.raw, c.env, c.req.param("topic")));
+}
+
+// The listener, by its own secret.
+app.post("/internal/changes", (c) => receiveChanges(c.req.raw, c.env));
+
+// The admin API, for the service role alone.
+app.use("/admin/v1/*", requireRole("service_role"));
+app.route(
+  "/admin/v1",
+  adminApi<Env>(
+    (env): AdminPorts => ({
+      channel: (name) => env.CHANNEL.getByName(name),
+      gateway: (name) => env.GATEWAY.getByName(name),
+      directory: () => env.DIRECTORY.getByName("directory"),
+      store: openStore(env),
+    }),
+  ),
+);
+
+// Whatever else is asked for: who may not come in does not learn what there is.
+app.all("*", requireRole(), (c) => c.json({ error: `there is no ${c.req.method} ${c.req.path}` }, 404));
+
+app.onError((error, c) => {
+  console.error(JSON.stringify({ event: "request failed", path: c.req.path, reason: String(error) }));
+  return c.json({ error: "Internal error" }, 500);
+});

@@ -1,0 +1,53 @@
+// The listener's door: batches of row changes, signed, each into the feeds of its table.
+import { BadBatch, type Batch, MAX_BATCH_BYTES, parseBatch } from "../protocol/changes.ts";
+import { feedName, feedObject, parseFeedName } from "../protocol/topics.ts";
+import { type Env, settingsOf } from "./env.ts";
+
+/** How far the listener's clock may be off, seconds; an older request may be a replayed one. */
+const MAX_SKEW_S = 300;
+
+/** Takes a batch: 200 with the batch's number once every feed has it durably, 4xx with what is wrong otherwise. */
+export async function receiveChanges(request: Request, env: Env): Promise<Response> {
+  const body = await request.text();
+  if (body.length > MAX_BATCH_BYTES) return refuse(413, `a batch holds at most ${MAX_BATCH_BYTES} bytes`);
+  const fault = await signatureFault(request.headers, body, settingsOf(env).listenerSecret);
+  if (fault !== undefined) return refuse(401, fault);
+  let batch: Batch;
+  try {
+    batch = parseBatch(body);
+  } catch (error) {
+    if (!(error instanceof BadBatch)) throw error;
+    return refuse(400, error.message);
+  }
+  await Promise.all(feedsOf(batch).map((feed) => env.CHANNEL.getByName(feedObject(feed)).changes(batch)));
+  return Response.json({ ack: batch.header.batch });
+}
+
+/** The table's own feed, that of its schema, and that of everything. */
+function feedsOf({ header }: Batch): string[] {
+  const schema = parseFeedName(header.feed)?.schema;
+  return schema === undefined ? [header.feed] : [header.feed, feedName(schema, "*"), "*.*"];
+}
+
+async function signatureFault(headers: Headers, body: string, secret: string): Promise<string | undefined> {
+  const timestamp = headers.get("x-nself-timestamp") ?? "";
+  const signature = fromHex(headers.get("x-nself-signature") ?? "");
+  if (timestamp === "" || signature === undefined) return "x-nself-timestamp and x-nself-signature are needed";
+  if (Math.abs(Date.now() / 1000 - Number(timestamp)) > MAX_SKEW_S) return "x-nself-timestamp is too far from now";
+  const encoder = new TextEncoder();
+  const algorithm = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", encoder.encode(secret), algorithm, false, ["verify"]);
+  const valid = await crypto.subtle.verify("HMAC", key, signature, encoder.encode(`${timestamp}.${body}`));
+  return valid
+    ? undefined
+    : "the signature is wrong: REALTIME_LISTENER_SECRET must be the same here and at the listener";
+}
+
+function fromHex(text: string): Uint8Array<ArrayBuffer> | undefined {
+  if (!/^[0-9a-f]{64}$/i.test(text)) return undefined;
+  return Uint8Array.from(text.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
+}
+
+function refuse(status: number, error: string): Response {
+  return Response.json({ error }, { status });
+}

@@ -1,0 +1,68 @@
+// The edge's environment: bindings of the platform, and settings read once and checked by name.
+import { z } from "zod";
+import type { Keys } from "../auth/tokens.ts";
+import { MAX_GATEWAY_SOCKETS } from "../protocol/limits.ts";
+import type { Channel } from "./objects/channel.ts";
+import type { Directory } from "./objects/directory.ts";
+import type { Gateway } from "./objects/gateway.ts";
+
+/** What wrangler.toml (or the workerd configuration of one machine) binds. Settings are text. */
+export interface Env {
+  readonly GATEWAY: DurableObjectNamespace<Gateway>;
+  readonly CHANNEL: DurableObjectNamespace<Channel>;
+  readonly DIRECTORY: DurableObjectNamespace<Directory>;
+  readonly REALTIME_JWT_SECRET: string;
+  readonly REALTIME_ANON_KEY?: string;
+  readonly REALTIME_SERVICE_KEY?: string;
+  readonly REALTIME_LISTENER_SECRET: string;
+  readonly DATABASE_URL: string;
+  readonly REALTIME_SQL_URL?: string;
+  readonly REALTIME_GATEWAYS?: string;
+  readonly REALTIME_GATEWAY_SOCKETS?: string;
+  readonly REALTIME_PRESENCE_TIMEOUT?: string;
+}
+
+const secret = z.string().min(16, "needs at least 16 characters");
+
+const settingsSchema = z.object({
+  REALTIME_JWT_SECRET: secret,
+  REALTIME_ANON_KEY: z.string().optional(),
+  REALTIME_SERVICE_KEY: z.string().optional(),
+  REALTIME_LISTENER_SECRET: secret,
+  REALTIME_GATEWAYS: z.coerce.number().int().min(1).max(1_000).default(4),
+  REALTIME_GATEWAY_SOCKETS: z.coerce.number().int().min(1).max(32_000).default(MAX_GATEWAY_SOCKETS),
+  REALTIME_PRESENCE_TIMEOUT: z.coerce.number().int().min(1).max(86_400).default(300),
+});
+
+/** The settings, typed. */
+export interface Settings {
+  readonly keys: Keys;
+  readonly listenerSecret: string;
+  /** Gateways of one location. */
+  readonly gateways: number;
+  /** Sockets on one gateway. */
+  readonly gatewaySockets: number;
+  readonly presenceTimeoutMs: number;
+}
+
+let read: { readonly env: Env; readonly settings: Settings } | undefined;
+
+/** Reads the settings of an environment. Throws an Error that names each variable that is missing or wrong. */
+export function settingsOf(env: Env): Settings {
+  if (read?.env === env) return read.settings;
+  const result = settingsSchema.safeParse(env);
+  if (!result.success) {
+    const faults = result.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
+    throw new Error(`bad settings: ${faults.join("; ")}`);
+  }
+  const { data } = result;
+  const settings = {
+    keys: { secret: data.REALTIME_JWT_SECRET, anonKey: data.REALTIME_ANON_KEY, serviceKey: data.REALTIME_SERVICE_KEY },
+    listenerSecret: data.REALTIME_LISTENER_SECRET,
+    gateways: data.REALTIME_GATEWAYS,
+    gatewaySockets: data.REALTIME_GATEWAY_SOCKETS,
+    presenceTimeoutMs: data.REALTIME_PRESENCE_TIMEOUT * 1000,
+  };
+  read = { env, settings };
+  return settings;
+}

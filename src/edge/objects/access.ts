@@ -1,0 +1,73 @@
+// What only PostgreSQL knows of a channel, kept by its object so that few joins have to ask.
+import type { ChannelAccess, ChannelStore, ChannelType } from "../../channel/ports.ts";
+import type { ObjectName } from "../../protocol/topics.ts";
+import { parseFeedName } from "../../protocol/topics.ts";
+import { openStore } from "../../store/store.ts";
+import type { Env } from "../env.ts";
+import type { ChannelConfig } from "./rpc.ts";
+
+/** How long "it is not registered", "it is captured" and the like hold before PostgreSQL is asked again. */
+const FRESH_MS = 30_000;
+/** A feed that is not captured may be in a moment: the user is just about to subscribe it. */
+const NOT_CAPTURED_MS = 1_000;
+
+/** The registration as far as access goes; null: the name is not registered. */
+type Registration = { readonly id: string; readonly type: ChannelType } | null;
+
+export class CachedAccess implements ChannelAccess {
+  readonly #name: ObjectName;
+  readonly #env: Env;
+  readonly #store: ChannelStore;
+  #registration: { readonly value: Registration; readonly until: number } | undefined;
+  #captured: { readonly value: boolean; readonly until: number } | undefined;
+
+  constructor(name: ObjectName, env: Env, store: ChannelStore) {
+    this.#name = name;
+    this.#env = env;
+    this.#store = store;
+  }
+
+  async registeredType(): Promise<ChannelType | null> {
+    return (await this.#lookup())?.type ?? null;
+  }
+
+  async isMember(user: string): Promise<boolean> {
+    const registration = await this.#lookup();
+    return registration !== null && openStore(this.#env).channels.isMember(registration.id, user);
+  }
+
+  async captured(): Promise<boolean> {
+    if (this.#captured !== undefined && Date.now() < this.#captured.until) return this.#captured.value;
+    const names = parseFeedName(this.#name.sub.slice("table:".length));
+    if (names === undefined) return false;
+    const value = await openStore(this.#env).tables.isCaptured(names.schema, names.table);
+    this.#captured = { value, until: Date.now() + (value ? FRESH_MS : NOT_CAPTURED_MS) };
+    return value;
+  }
+
+  /** Takes a registration that somebody who knows has told. */
+  set(config: ChannelConfig | null): void {
+    this.#remember(config === null ? null : { id: config.id, type: config.type });
+  }
+
+  #remember(value: Registration): void {
+    this.#registration = { value, until: Date.now() + FRESH_MS };
+    // An open channel keeps nothing; what was once registered is known even while PostgreSQL is away.
+    if (value !== null || this.#store.get("registration") !== undefined) {
+      this.#store.set("registration", JSON.stringify(value));
+    }
+  }
+
+  async #lookup(): Promise<Registration> {
+    if (this.#registration !== undefined && Date.now() < this.#registration.until) return this.#registration.value;
+    try {
+      const found = await openStore(this.#env).channels.findSlug(this.#name.sub);
+      this.#remember(found === undefined ? null : { id: found.id, type: found.type });
+    } catch (error) {
+      const kept = this.#store.get("registration");
+      if (kept === undefined) throw error;
+      this.#registration = { value: JSON.parse(kept), until: Date.now() + FRESH_MS };
+    }
+    return this.#registration?.value ?? null;
+  }
+}

@@ -1,0 +1,204 @@
+// The channel object: one a topic. Wakes the channel core, and the gateway core for clients that came straight here.
+import { DurableObject } from "cloudflare:workers";
+import { Channel as ChannelCore, withoutRefs } from "../../channel/channel.ts";
+import type { Link } from "../../channel/ports.ts";
+import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
+import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
+import type { Batch } from "../../protocol/changes.ts";
+import { isObject, parseJson } from "../../protocol/json.ts";
+import { decodeLink, type Message, type Up } from "../../protocol/link.ts";
+import type { Position } from "../../protocol/positions.ts";
+import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
+import { type Env, settingsOf } from "../env.ts";
+import { CachedAccess } from "./access.ts";
+import { channelTables, SqliteChannelStore } from "./channel-store.ts";
+import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
+import { Holder } from "./holder.ts";
+import { presenceEntries } from "./presence-entries.ts";
+import type {
+  ChannelConfig,
+  ChannelRpc,
+  ConnectionEntry,
+  PresenceEntry,
+  PresenceStatus,
+  Refusal,
+  StoredMessage,
+} from "./rpc.ts";
+import { sessionTables } from "./session-store.ts";
+import { type Attachment, attach, attachmentOf, channelEnd, openLink } from "./sockets.ts";
+import { Tables } from "./tables.ts";
+import { objectTimers } from "./timers.ts";
+
+/** A gateway name for the sockets that this object holds itself. */
+const DIRECT = "direct:";
+
+export class Channel extends DurableObject<Env> implements ChannelRpc {
+  readonly #objectName: string;
+  readonly #store: SqliteChannelStore;
+  readonly #access: CachedAccess;
+  readonly #core: ChannelCore;
+  readonly #clients: GatewayCore;
+  readonly #holder: Holder;
+  readonly #sockets = new WeakMap<WebSocket, { readonly session: string } | { readonly link: Link }>();
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    this.#objectName = ctx.id.name ?? "";
+    const name = parseObjectName(this.#objectName);
+    if (name === undefined) throw new Error(`"${this.#objectName}" names no channel`);
+    const timers = objectTimers(ctx);
+    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
+    this.#store = new SqliteChannelStore(tables);
+    this.#access = new CachedAccess(name, env, this.#store);
+    this.#holder = new Holder(ctx, env, "channel", this.#objectName);
+    this.#core = new ChannelCore(
+      name,
+      {
+        store: this.#store,
+        timers,
+        access: this.#access,
+        id: () => crypto.randomUUID(),
+        presenceTimeoutMs: settingsOf(env).presenceTimeoutMs,
+      },
+      this.#links(),
+    );
+    this.#clients = makeGateway(ctx, env, {
+      name: DIRECT + this.#objectName,
+      timers,
+      tables,
+      openLink: async (object, events) =>
+        object === this.#objectName
+          ? this.#ownLink(events)
+          : openLink(env.CHANNEL, object, DIRECT + this.#objectName, events),
+    });
+  }
+
+  *#links(): Generator<Link> {
+    for (const ws of this.ctx.getWebSockets()) {
+      const known = this.#known(ws);
+      const attachment = attachmentOf(ws);
+      if ("link" in known && "greeted" in attachment && attachment.greeted) yield known.link;
+    }
+  }
+
+  /** Both ends of a link in one object: the same messages, without a wire. */
+  #ownLink(events: LinkEvents): ChannelLink {
+    const link: Link = {
+      gateway: DIRECT + this.#objectName,
+      send: (message) => events.message(message),
+      deliver: ({ message }) => events.message({ t: "message", ...message }),
+      close: () => {},
+    };
+    return {
+      send: (message) => void this.#core.receive(link, message),
+      close: () => this.#core.unlinked(link),
+    };
+  }
+
+  override fetch(request: Request): Response {
+    const url = new URL(request.url);
+    if (url.pathname !== "/link") {
+      this.#holder.tell(true);
+      return acceptClient(this.ctx, this.#clients, request);
+    }
+    const { 0: client, 1: server } = new WebSocketPair();
+    this.ctx.acceptWebSocket(server);
+    attach(server, { gateway: url.searchParams.get("gateway") ?? "", greeted: false });
+    return new Response(null, { status: 101, webSocket: client });
+  }
+
+  override async webSocketMessage(ws: WebSocket, data: string | ArrayBuffer): Promise<void> {
+    const known = this.#known(ws);
+    if ("session" in known) return this.#clients.receive(known.session, data);
+    const message = decodeLink<Up>(data);
+    if (message.t === "hello") attach(ws, { gateway: message.gateway, greeted: true });
+    if (message.t === "track") this.#holder.tell(true);
+    return this.#core.receive(known.link, message);
+  }
+
+  override webSocketClose(ws: WebSocket): void {
+    const known = this.#known(ws);
+    if ("session" in known) return this.#clients.closed(known.session);
+    this.#core.unlinked(known.link);
+  }
+
+  override webSocketError(ws: WebSocket): void {
+    this.webSocketClose(ws);
+  }
+
+  #known(ws: WebSocket): { readonly session: string } | { readonly link: Link } {
+    let known = this.#sockets.get(ws);
+    if (known === undefined) {
+      const attachment: Attachment = attachmentOf(ws);
+      known = "session" in attachment ? attachment : { link: channelEnd(ws, attachment.gateway) };
+      this.#sockets.set(ws, known);
+    }
+    return known;
+  }
+
+  override alarm(): void {
+    this.#core.alarm();
+    this.#clients.alarm();
+  }
+
+  async publish(message: {
+    event: string;
+    payload: string;
+    sender?: string;
+  }): Promise<{ id: string; position: Position }> {
+    const { event, payload, sender = null } = message;
+    const body = `{"type":"broadcast","event":${JSON.stringify(event)},"payload":${payload}}`;
+    return this.#core.publish({ name: event, body, sender });
+  }
+
+  async history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]> {
+    const { epoch } = this.#core.position;
+    const { limit, order, since } = query;
+    const found = order === "newest" ? this.#core.history(limit).reverse() : this.#core.history(limit, since ?? 0);
+    return found.filter(({ at }) => since === undefined || at >= since).map((message) => storedMessage(epoch, message));
+  }
+
+  async count({ since }: { since: number }): Promise<number> {
+    return this.#core.history(Number.MAX_SAFE_INTEGER, since).length;
+  }
+
+  async track(entry: {
+    user: string;
+    status: PresenceStatus;
+    metadata?: Record<string, unknown>;
+  }): Promise<Refusal | { ok: true }> {
+    const { user, status, metadata } = entry;
+    if (status === "offline") this.#core.untrackUser(user, metadata);
+    else this.#core.trackUser(user, status, metadata);
+    this.#holder.tell(true);
+    return { ok: true };
+  }
+
+  async presence(): Promise<PresenceEntry[]> {
+    return presenceEntries(this.#name.sub, this.#core.presence.list(), this.#store.sights(), withoutRefs, Date.now());
+  }
+
+  async configure(config: ChannelConfig | null): Promise<void> {
+    this.#access.set(config);
+    if (config === null) this.#core.clear("The channel was deleted");
+  }
+
+  async connections(): Promise<ConnectionEntry[]> {
+    return connectionsOf(this.#clients, this.#objectName);
+  }
+
+  /** Takes a batch of row changes into this feed; answers how many of them were new. */
+  async changes(batch: Batch): Promise<number> {
+    return this.#core.changes(batch);
+  }
+
+  get #name(): ObjectName {
+    return this.#core.name;
+  }
+}
+
+function storedMessage(epoch: string, { id, seq, at, name, sender, body }: Message): StoredMessage {
+  const content = typeof body === "string" ? parseJson(body) : undefined;
+  const payload = isObject(content) ? (content.payload ?? content) : null;
+  return { id, position: { epoch, seq }, at, event: name, payload, sender };
+}

@@ -1,0 +1,76 @@
+// Client sockets of an object, whichever kind it is: a gateway core over the object's sockets and SQLite.
+import { verifyToken } from "../../auth/tokens.ts";
+import { Gateway } from "../../gateway/gateway.ts";
+import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
+import type { SessionRecord } from "../../gateway/session.ts";
+import type { Timers } from "../../protocol/timers.ts";
+import { parseTopic } from "../../protocol/topics.ts";
+import { type Env, settingsOf } from "../env.ts";
+import type { ConnectionEntry } from "./rpc.ts";
+import { SqliteSessionStore } from "./session-store.ts";
+import { attach, attachmentOf, clientSocket } from "./sockets.ts";
+import type { Tables } from "./tables.ts";
+
+/** Header in which the Worker hands over the session that it has authenticated. It never comes from outside. */
+export const SESSION_HEADER = "x-nself-session";
+
+interface Parts {
+  /** The gateway's name, by which channels know its links. */
+  readonly name: string;
+  readonly timers: Timers;
+  readonly tables: Tables;
+  openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
+}
+
+/** The gateway core of an object. Sockets that outlived its last life in memory go on where they were. */
+export function makeGateway(ctx: DurableObjectState, env: Env, { name, timers, tables, openLink }: Parts): Gateway {
+  const gateway = new Gateway({
+    name,
+    timers,
+    store: new SqliteSessionStore(tables),
+    id: () => crypto.randomUUID(),
+    openLink,
+    verify: (token) => verifyToken(token, settingsOf(env).keys, Date.now()),
+    log: (event, details) => console.warn(JSON.stringify({ event, gateway: name, ...details })),
+  });
+  const sockets = new Map<string, Socket>();
+  for (const ws of ctx.getWebSockets()) {
+    const attachment = attachmentOf(ws);
+    if ("session" in attachment) sockets.set(attachment.session, clientSocket(ws));
+  }
+  gateway.restore(sockets);
+  return gateway;
+}
+
+/** Takes over a client's upgrade request, which carries the session that the Worker has authenticated. */
+export function acceptClient(ctx: DurableObjectState, gateway: Gateway, request: Request): Response {
+  const record: SessionRecord = JSON.parse(request.headers.get(SESSION_HEADER) ?? "null");
+  const { 0: client, 1: server } = new WebSocketPair();
+  ctx.acceptWebSocket(server);
+  attach(server, { session: record.id });
+  gateway.open(record, clientSocket(server));
+  return new Response(null, { status: 101, webSocket: client });
+}
+
+/** The open sockets of a gateway, for the admin API. */
+export function connectionsOf(gateway: Gateway, name: string): ConnectionEntry[] {
+  return [...gateway.sessions.values()].map(({ id, claims, topics, connectedAt, lastSeen }) => {
+    const joined = [...topics.values()].flatMap((topic) => (topic.state === "joined" ? [topic.membership] : []));
+    const feeds = joined.filter(({ room }) => room.object.startsWith("feed:")).length;
+    return {
+      id,
+      user: claims.user,
+      role: claims.role,
+      channels: joined.map(({ topic }) => subOf(topic)),
+      gateway: name,
+      connectedAt,
+      lastSeen,
+      subscriptions: joined.reduce((sum, { bindings }) => sum + bindings.length, feeds),
+    };
+  });
+}
+
+function subOf(topic: string): string {
+  const parsed = parseTopic(topic);
+  return "sub" in parsed ? parsed.sub : topic;
+}

@@ -1,0 +1,89 @@
+// What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
+import type { Position } from "../../protocol/positions.ts";
+
+/** A row of `realtime.channels` as the objects cache it. */
+export interface ChannelConfig {
+  id: string;
+  slug: string;
+  name: string;
+  type: "public" | "private" | "presence" | "direct";
+  metadata: Record<string, unknown>;
+}
+
+/** A message as the history shows it, payload parsed. `at` is unix milliseconds. */
+export interface StoredMessage {
+  id: string;
+  position: Position;
+  at: number;
+  event: string;
+  payload: unknown;
+  sender: string | null;
+}
+
+export type PresenceStatus = "online" | "away" | "offline";
+
+/** One member of a channel's presence: a key (user id) with the newest of its metas. `lastSeen` is unix ms. */
+export interface PresenceEntry {
+  key: string;
+  channel: string;
+  status: PresenceStatus;
+  metadata: Record<string, unknown>;
+  lastSeen: number;
+}
+
+/** One open client socket. Times are unix milliseconds. */
+export interface ConnectionEntry {
+  id: string;
+  user: string | null;
+  role: string;
+  channels: string[];
+  gateway: string;
+  connectedAt: number;
+  lastSeen: number;
+  /** Live row-change subscriptions it holds: feeds joined and `postgres_changes` entries of its channels. */
+  subscriptions: number;
+}
+
+/** A failure that RPC carries as a value: errors thrown across RPC lose their class. */
+export interface Refusal {
+  error: { code: string; message: string };
+}
+
+/** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
+export interface ChannelRpc {
+  /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
+  publish(message: {
+    event: string;
+    payload: string;
+    sender?: string;
+  }): Promise<{ id: string; position: Position } | Refusal>;
+  /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
+  history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
+  /** Tracks a user without a socket. `metadata` absent keeps what was there. */
+  track(entry: {
+    user: string;
+    status: PresenceStatus;
+    metadata?: Record<string, unknown>;
+  }): Promise<Refusal | { ok: true }>;
+  /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
+  presence(): Promise<PresenceEntry[]>;
+  /** Replaces the cached registration; null: the channel was deleted (sockets are told and dropped, ring emptied). */
+  configure(config: ChannelConfig | null): Promise<void>;
+  /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
+  connections(): Promise<ConnectionEntry[]>;
+  /** How many messages the ring holds since a time in unix ms. */
+  count(query: { since: number }): Promise<number>;
+}
+
+/** Gateway object, named `<location>-<shard>`. */
+export interface GatewayRpc {
+  connections(): Promise<ConnectionEntry[]>;
+}
+
+/** Directory object: one, named `directory`. Knows who lives; is told in batches; is never on a message's path. */
+export interface DirectoryRpc {
+  /** Names of the gateway objects (and of channel objects with direct sockets) that hold client sockets. */
+  holders(): Promise<{ gateways: string[]; channels: string[] }>;
+  /** Presence of all channels, for one user or for everybody. */
+  presence(query: { user?: string }): Promise<PresenceEntry[]>;
+}

@@ -1,0 +1,82 @@
+// Sockets as the cores see them, over the platform's WebSockets.
+import { z } from "zod";
+import type { Link } from "../../channel/ports.ts";
+import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
+import { type Down, decodeLink, encodeLink, LINK_VERSION, type Up } from "../../protocol/link.ts";
+
+/** What a socket carries through hibernation: whose client it is, or which gateway's link. */
+const attachmentSchema = z.union([
+  z.object({ session: z.string() }),
+  z.object({ gateway: z.string(), greeted: z.boolean() }),
+]);
+export type Attachment = z.infer<typeof attachmentSchema>;
+
+export function attach(ws: WebSocket, attachment: Attachment): void {
+  ws.serializeAttachment(attachment);
+}
+
+/** Reads what a socket carries. Deserialising costs, so callers keep the result while the object lives. */
+export function attachmentOf(ws: WebSocket): Attachment {
+  return attachmentSchema.parse(ws.deserializeAttachment());
+}
+
+/** The platform throws for a socket that is closing; to the cores such a socket just takes nothing any more. */
+function sendQuietly(ws: WebSocket, data: string | Uint8Array): void {
+  if (ws.readyState === WebSocket.OPEN) ws.send(data);
+}
+
+function closeQuietly(ws: WebSocket, code: number, reason: string): void {
+  if (ws.readyState === WebSocket.OPEN) ws.close(code, reason);
+}
+
+/** A client's socket. */
+export function clientSocket(ws: WebSocket): Socket {
+  return {
+    send: (frame) => sendQuietly(ws, frame),
+    close: (code, reason) => closeQuietly(ws, code, reason),
+  };
+}
+
+/** The channel's end of a link. */
+export function channelEnd(ws: WebSocket, gateway: string): Link {
+  return {
+    gateway,
+    send: (message: Down) => sendQuietly(ws, encodeLink(message)),
+    deliver: (parcel) => sendQuietly(ws, parcel.wire),
+    close: (code, reason) => closeQuietly(ws, code, reason),
+  };
+}
+
+/** Opens the gateway's end of a link. Rejects when the channel object does not take it. */
+export async function openLink(
+  namespace: DurableObjectNamespace,
+  object: string,
+  gateway: string,
+  events: LinkEvents,
+): Promise<ChannelLink> {
+  const url = `http://channel/link?v=${LINK_VERSION}&gateway=${encodeURIComponent(gateway)}`;
+  const response = await namespace.getByName(object).fetch(url, { headers: { upgrade: "websocket" } });
+  const ws = response.webSocket;
+  if (ws === null) throw new Error(`the channel answered ${response.status}`);
+  ws.binaryType = "arraybuffer";
+  let open = true;
+  const closed = (): void => {
+    if (!open) return;
+    open = false;
+    events.closed();
+  };
+  ws.addEventListener("message", ({ data }) => {
+    if (open) events.message(decodeLink<Down>(data));
+  });
+  ws.addEventListener("close", closed);
+  ws.addEventListener("error", closed);
+  ws.accept();
+  return {
+    send: (message: Up) => sendQuietly(ws, encodeLink(message)),
+    close: () => {
+      // After our own close no event comes, so nothing is to be told (workerd#4327).
+      open = false;
+      closeQuietly(ws, 1000, "unused");
+    },
+  };
+}

@@ -1,0 +1,375 @@
+// A gateway: holds client sockets, speaks the wire protocol with them, and carries their channels over links.
+
+import type { Claims } from "../protocol/claims.ts";
+import { closes } from "../protocol/closes.ts";
+import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
+import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
+import { IDLE_MS, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
+import type { PresenceDiff } from "../protocol/link.ts";
+import { feedObject, parseTopic } from "../protocol/topics.ts";
+import { bindingIds, echoBindings, isServed, mayRead, parseBinding, wants } from "./bindings.ts";
+import { handleBroadcast } from "./broadcasts.ts";
+import { type Admitted, JoinRefused, join } from "./joining.ts";
+import type { Membership } from "./membership.ts";
+import type { Frame, Outgoing } from "./outgoing.ts";
+import type { GatewayPorts, JoinRecord, Socket } from "./ports.ts";
+import { handlePresence } from "./presences.ts";
+import { Room, type RoomEvents } from "./room.ts";
+import type { Session, SessionRecord } from "./session.ts";
+
+const SWEEP_MS = 30_000;
+
+export class Gateway implements RoomEvents {
+  readonly sessions = new Map<string, Session>();
+  readonly #rooms = new Map<string, Room>();
+  readonly #ports: GatewayPorts;
+
+  constructor(ports: GatewayPorts) {
+    this.#ports = ports;
+  }
+
+  /** Takes over a new socket. */
+  open(record: SessionRecord, socket: Socket): void {
+    this.sessions.set(record.id, this.#session(record, socket));
+    this.#ports.store.putSession(record);
+    this.#ports.timers.alarm(this.#ports.timers.now() + SWEEP_MS);
+  }
+
+  #session(record: SessionRecord, socket: Socket): Session {
+    return { ...record, socket, topics: new Map(), lastSeen: this.#ports.timers.now(), unread: 0 };
+  }
+
+  /**
+   * Goes on where the last life stopped: `sockets` are those that outlived it, by session id. Every channel is asked for
+   * what was sent in between.
+   */
+  restore(sockets: ReadonlyMap<string, Socket>): void {
+    const { store } = this.#ports;
+    const positions = store.positions();
+    for (const record of store.sessions()) {
+      const socket = sockets.get(record.id);
+      if (socket === undefined) store.deleteSession(record.id);
+      else this.sessions.set(record.id, this.#session(record, socket));
+    }
+    for (const [id, socket] of sockets) {
+      if (!this.sessions.has(id)) socket.close(closes.restarting.code, closes.restarting.reason);
+    }
+    for (const record of store.joins()) {
+      const session = this.sessions.get(record.session);
+      if (session === undefined) continue;
+      for (const object of [record.object, ...feedsOf(record)]) {
+        if (!this.#rooms.has(object))
+          this.#rooms.set(object, new Room(object, this.#ports, this, positions.get(object)));
+      }
+      const room = this.room(record.object);
+      this.#enter({ ...record, session, room, claims: session.claims, bindings: bindingsOf(record) });
+    }
+    for (const room of this.#rooms.values()) room.open();
+  }
+
+  /** The room of a channel object, made when it is first asked for. */
+  room(object: string): Room {
+    let room = this.#rooms.get(object);
+    if (room === undefined) {
+      room = new Room(object, this.#ports, this, undefined);
+      this.#rooms.set(object, room);
+    }
+    return room;
+  }
+
+  /** Takes a frame from a client. */
+  receive(id: string, data: string | ArrayBuffer): void {
+    const session = this.sessions.get(id);
+    if (session === undefined) return;
+    session.lastSeen = this.#ports.timers.now();
+    session.unread = 0;
+    const size = typeof data === "string" ? data.length : data.byteLength;
+    if (size > MAX_FRAME_BYTES) return this.#end(session, closes.frameTooLarge);
+    try {
+      this.#dispatch(session, decodeFrame(session.version, data));
+    } catch (error) {
+      if (!(error instanceof MalformedFrame)) throw error;
+      this.#ports.log("malformed frame", { session: id, reason: error.message });
+    }
+  }
+
+  #dispatch(session: Session, frame: ClientFrame): void {
+    if (frame.topic === "phoenix" && frame.event === "heartbeat") return this.reply(session, frame, "ok", {});
+    if (frame.event === "phx_join") return this.#join(session, frame);
+    const topic = session.topics.get(frame.topic);
+    if (topic?.state === "joined") return this.#toMember(topic.membership, frame);
+    if (topic?.state === "joining") {
+      if (topic.waiting.length < MAX_QUEUED_FRAMES) topic.waiting.push(() => this.#dispatch(session, frame));
+      else
+        this.reply(session, frame, "error", { reason: "TooManyFrames: Too many frames before the join was answered" });
+      return;
+    }
+    if (frame.event === "phx_leave") return this.reply(session, frame, "ok", {});
+    this.reply(session, frame, "error", { reason: "unmatched topic" });
+  }
+
+  #toMember(membership: Membership, frame: ClientFrame): void {
+    switch (frame.event) {
+      case "broadcast":
+        return handleBroadcast(this, membership, frame);
+      case "presence":
+        return handlePresence(this, membership, frame);
+      case "access_token":
+        return this.#refresh(membership, frame);
+      case "phx_leave":
+        // A leave of an earlier life of this topic is over already (protocol.md §3.8).
+        if (frame.joinRef !== null && frame.joinRef !== membership.joinRef) return;
+        this.#leave(membership);
+        return this.reply(membership.session, frame, "ok", {});
+      default:
+        // Unknown events are not answered (protocol.md §10).
+        return;
+    }
+  }
+
+  newId(): string {
+    return this.#ports.id();
+  }
+
+  async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
+    return token === undefined ? session.claims : this.#ports.verify(token);
+  }
+
+  #join(session: Session, frame: ClientFrame): void {
+    const topic = parseTopic(frame.topic);
+    if ("reason" in topic) return this.reply(session, frame, "error", topic);
+    const before = session.topics.get(frame.topic);
+    if (before?.state === "joined") this.#leave(before.membership);
+    if (session.topics.size >= MAX_CHANNELS) {
+      return this.reply(session, frame, "error", { reason: "ChannelRateLimitReached: Too many channels" });
+    }
+    const joining = { state: "joining", joinRef: frame.joinRef, waiting: [] as (() => void)[] } as const;
+    session.topics.set(frame.topic, joining);
+    // A client that has left, or joined again, meanwhile gets no answer to this join any more.
+    const current = (): boolean => session.topics.get(frame.topic) === joining && this.sessions.has(session.id);
+    join(this, session, frame, topic, (admitted) => {
+      if (current()) this.#admit(session, frame, admitted);
+      else admitted.room.leave(session.id);
+    })
+      .catch((error: unknown) => {
+        if (!current()) return;
+        session.topics.delete(frame.topic);
+        this.reply(session, frame, "error", { reason: this.#reasonOf(error) });
+      })
+      .finally(() => {
+        for (const run of joining.waiting) run();
+      });
+  }
+
+  #reasonOf(error: unknown): string {
+    if (error instanceof JoinRefused) return error.message;
+    if (error instanceof Error && "code" in error) return `${error.code}: ${error.message}`;
+    this.#ports.log("join crashed", { reason: String(error) });
+    return "Unknown Error on Channel";
+  }
+
+  #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
+    const { room, request, claims, presenceKey, bindings, problems, joined } = admitted;
+    const { private: _private, token: _token, replay: _replay, resume: _resume, ...wishes } = request;
+    const membership = {
+      session,
+      topic: frame.topic,
+      room,
+      ...wishes,
+      joinRef: frame.joinRef,
+      claims,
+      presenceKey,
+      bindings,
+    };
+    this.#enter(membership);
+    this.#ports.store.putJoin({ ...recordOf(membership), postgresChanges: request.postgresChanges });
+    const { ok: _ok, ...standing } = joined;
+    this.reply(session, frame, "ok", { postgres_changes: echoBindings(request.postgresChanges), ...standing });
+    for (const message of problems) this.system(membership, "postgres_changes", "error", message);
+    if (bindings.length > 0) this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+  }
+
+  #enter(membership: Membership): void {
+    membership.session.topics.set(membership.topic, { state: "joined", membership });
+    membership.room.members.add(membership);
+    for (const { feed } of membership.bindings) this.room(feedObject(feed)).subscribers.add(membership);
+  }
+
+  #leave(membership: Membership): void {
+    const { session, topic, room, bindings } = membership;
+    session.topics.delete(topic);
+    this.#ports.store.deleteJoin(session.id, topic);
+    room.members.delete(membership);
+    room.leave(session.id);
+    for (const { feed } of bindings) {
+      const feedRoom = this.room(feedObject(feed));
+      feedRoom.subscribers.delete(membership);
+      feedRoom.release();
+    }
+  }
+
+  #refresh(membership: Membership, frame: ClientFrame): void {
+    const payload: unknown = frame.payload;
+    const token =
+      typeof payload === "object" && payload !== null && "access_token" in payload ? payload.access_token : null;
+    if (typeof token !== "string" || token.startsWith("sb_")) return;
+    this.#ports.verify(token).then(
+      (claims) => {
+        membership.claims = claims;
+      },
+      (error: unknown) => {
+        const message = error instanceof Error ? error.message : "The token provided is not a valid JWT";
+        this.system(membership, "system", "error", message);
+        this.drop(membership, "phx_close", {});
+      },
+    );
+  }
+
+  /** Ends a membership from the server's side: `phx_error` has the client join again, `phx_close` does not. */
+  drop(membership: Membership, event: "phx_error" | "phx_close", payload: object): void {
+    const { session, joinRef, topic } = membership;
+    this.#leave(membership);
+    this.send(session, encodeFrame(session.version, joinRef, joinRef, topic, event, JSON.stringify(payload)));
+  }
+
+  reply(session: Session, frame: ClientFrame, status: "ok" | "error", response: object): void {
+    this.send(session, encodeReply(session.version, frame, status, response));
+  }
+
+  /** Sends a system message on a channel (protocol.md §4). */
+  system({ session, joinRef, topic }: Membership, extension: string, status: "ok" | "error", message: string): void {
+    const payload = JSON.stringify({ extension, status, message, channel: topic.slice("realtime:".length) });
+    this.send(session, encodeFrame(session.version, joinRef, null, topic, "system", payload));
+  }
+
+  send(session: Session, frame: Frame): void {
+    session.unread += frame.length;
+    if (session.unread > MAX_UNREAD_BYTES) return this.#end(session, closes.tooSlow);
+    session.socket.send(frame);
+  }
+
+  #end(session: Session, { code, reason }: { code: number; reason: string }): void {
+    session.socket.close(code, reason);
+    this.closed(session.id);
+  }
+
+  /** A socket has closed: its memberships end. */
+  closed(id: string): void {
+    const session = this.sessions.get(id);
+    if (session === undefined) return;
+    this.sessions.delete(id);
+    for (const topic of session.topics.values()) if (topic.state === "joined") this.#leave(topic.membership);
+    this.#ports.store.deleteSession(id);
+  }
+
+  /** Closes sockets that have been silent too long (protocol.md §1.5). */
+  alarm(): void {
+    const silent = this.#ports.timers.now() - IDLE_MS;
+    for (const session of [...this.sessions.values()]) if (session.lastSeen < silent) this.#end(session, closes.idle);
+    if (this.sessions.size > 0) this.#ports.timers.alarm(this.#ports.timers.now() + SWEEP_MS);
+  }
+
+  // What rooms tell.
+
+  messages(room: Room, batch: readonly Outgoing[]): void {
+    for (const membership of room.members) {
+      const { session } = membership;
+      for (const outgoing of batch) {
+        const { from, access } = outgoing.message;
+        if (from === session.id && !membership.self) continue;
+        if (!mayRead(access, membership.claims.role)) continue;
+        const frame = outgoing.frame(session.version, membership.topic);
+        if (frame !== undefined) this.send(session, frame);
+      }
+    }
+    for (const membership of room.subscribers) for (const outgoing of batch) this.#change(room, membership, outgoing);
+  }
+
+  #change(room: Room, membership: Membership, outgoing: Outgoing): void {
+    const { access, event } = outgoing.message;
+    if (!mayRead(access, membership.claims.role)) return;
+    const ids = membership.bindings
+      .filter((binding) => feedObject(binding.feed) === room.object && wants(binding, event, outgoing.row))
+      .map(({ id }) => id);
+    if (ids.length === 0) return;
+    const frame = outgoing.change(membership.session.version, membership.topic, ids);
+    if (frame !== undefined) this.send(membership.session, frame);
+  }
+
+  replay(room: Room, session: string, outgoing: Outgoing): void {
+    const membership = this.#member(room, session);
+    if (membership === undefined || !mayRead(outgoing.message.access, membership.claims.role)) return;
+    const frame = outgoing.replayed(membership.session.version, membership.topic, membership.joinRef);
+    if (frame !== undefined) this.send(membership.session, frame);
+  }
+
+  state(room: Room, session: string, state: object): void {
+    const membership = this.#member(room, session);
+    if (membership === undefined) return;
+    const { version } = membership.session;
+    const frame = encodeFrame(
+      version,
+      membership.joinRef,
+      null,
+      membership.topic,
+      "presence_state",
+      JSON.stringify(state),
+    );
+    this.send(membership.session, frame);
+  }
+
+  #member(room: Room, session: string): Membership | undefined {
+    for (const topic of this.sessions.get(session)?.topics.values() ?? []) {
+      if (topic.state === "joined" && topic.membership.room === room) return topic.membership;
+    }
+    return undefined;
+  }
+
+  diff(room: Room, diff: PresenceDiff): void {
+    const payload = JSON.stringify(diff);
+    const isPublic = room.object.startsWith("public:");
+    const frames = new Map<string, string>();
+    for (const { session, topic, presenceEnabled } of room.members) {
+      // Public channels send diffs to everybody, private ones to who takes part (protocol.md §7.3).
+      if (!isPublic && !presenceEnabled) continue;
+      const { version } = session;
+      const frame = frames.get(version) ?? encodeFrame(version, null, null, topic, "presence_diff", payload);
+      frames.set(version, frame);
+      this.send(session, frame);
+    }
+  }
+
+  lost(room: Room): void {
+    for (const membership of [...room.members, ...room.subscribers]) {
+      this.drop(membership, "phx_error", { reason: "messages were lost, join again" });
+    }
+  }
+
+  gone(room: Room, reason: string): void {
+    for (const membership of [...room.members]) {
+      this.system(membership, "system", "error", reason);
+      this.drop(membership, "phx_close", {});
+    }
+  }
+
+  empty(room: Room): void {
+    if (this.#rooms.get(room.object) === room) this.#rooms.delete(room.object);
+    this.#ports.store.deletePosition(room.object);
+  }
+}
+
+function recordOf(membership: Membership): Omit<JoinRecord, "postgresChanges"> {
+  const { session, topic, room, joinRef, self, ack, presenceKey, presenceEnabled } = membership;
+  return { session: session.id, topic, object: room.object, joinRef, self, ack, presenceKey, presenceEnabled };
+}
+
+function bindingsOf({ postgresChanges }: JoinRecord): Membership["bindings"] {
+  const ids = bindingIds(postgresChanges);
+  return postgresChanges
+    .map((entry, index) => parseBinding(entry, ids[index] ?? 1))
+    .filter(isServed);
+}
+
+function feedsOf(record: JoinRecord): string[] {
+  return bindingsOf(record).map(({ feed }) => feedObject(feed));
+}

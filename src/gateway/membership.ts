@@ -1,0 +1,22 @@
+// A membership: one session in one channel, with what it asked for when it joined.
+
+import type { Claims } from "../protocol/claims.ts";
+import type { Binding } from "./bindings.ts";
+import type { Room } from "./room.ts";
+import type { Session } from "./session.ts";
+
+export interface Membership {
+  readonly session: Session;
+  /** The wire topic under which the client knows the channel. */
+  readonly topic: string;
+  readonly joinRef: string | null;
+  readonly room: Room;
+  /** The claims of the join's own token: they may differ from the session's. */
+  claims: Claims;
+  readonly self: boolean;
+  readonly ack: boolean;
+  readonly presenceKey: string;
+  /** Wants presence: asked for at the join, or tracked since. */
+  presenceEnabled: boolean;
+  readonly bindings: readonly Binding[];
+}

@@ -1,0 +1,63 @@
+// Outgoing messages: the frames of one message, each made once for all who need it.
+import { encodeUserBroadcast } from "../protocol/binary.ts";
+import { encodeFrame } from "../protocol/codec.ts";
+import type { Version } from "../protocol/frames.ts";
+import { type JsonText, withMember } from "../protocol/json.ts";
+import type { Message } from "../protocol/link.ts";
+import { type Row, rowOf } from "./filters.ts";
+
+export type Frame = string | Uint8Array;
+
+/** A message on its way to the sockets of one gateway. */
+export class Outgoing {
+  readonly message: Message;
+  readonly #frames = new Map<string, Frame | undefined>();
+  #row: Row | undefined;
+
+  constructor(message: Message) {
+    this.message = message;
+  }
+
+  /** The row that filters judge. */
+  readonly row = (): Row => {
+    this.#row ??= typeof this.message.body === "string" ? rowOf(this.message.body) : {};
+    return this.#row;
+  };
+
+  /** The frame of the message on its own topic. Undefined: this version has no form for it (binary on 1.0.0). */
+  frame(version: Version, topic: string): Frame | undefined {
+    return this.#once(version, () => this.#encode(version, topic, null, this.#meta()));
+  }
+
+  /** The frame of the message as part of the past, for the one session that asked. */
+  replayed(version: Version, topic: string, joinRef: string | null): Frame | undefined {
+    return this.#encode(version, topic, joinRef, this.#meta('"replayed":true,'));
+  }
+
+  /** The frame of a row change for a channel whose subscriptions `ids` match it (protocol.md §8.6). */
+  change(version: Version, topic: string, ids: readonly number[]): Frame | undefined {
+    const key = ids.join(",");
+    return this.#once(`${version} ${key} ${topic}`, () => {
+      const payload = `{"ids":[${key}],"data":${this.message.body},"meta":${this.#meta()}}`;
+      return encodeFrame(version, null, null, topic, "postgres_changes", payload);
+    });
+  }
+
+  #once(key: string, encode: () => Frame | undefined): Frame | undefined {
+    if (!this.#frames.has(key)) this.#frames.set(key, encode());
+    return this.#frames.get(key);
+  }
+
+  #meta(extra = ""): JsonText {
+    const { id, seq, at, sender } = this.message;
+    const from = sender === null ? "" : `,"sender":${JSON.stringify(sender)}`;
+    return `{${extra}"id":${JSON.stringify(id)},"seq":${seq},"at":${at}${from}}`;
+  }
+
+  #encode(version: Version, topic: string, joinRef: string | null, meta: JsonText): Frame | undefined {
+    const { event, name, body } = this.message;
+    if (typeof body === "string")
+      return encodeFrame(version, joinRef, null, topic, event, withMember(body, "meta", meta));
+    return version === "2.0.0" ? encodeUserBroadcast(topic, name, meta, body) : undefined;
+  }
+}

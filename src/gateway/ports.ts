@@ -1,0 +1,69 @@
+// The ports of a gateway: what it needs of the world, small enough that a test can hold it in its hand.
+
+import type { Claims } from "../protocol/claims.ts";
+import type { Down, Up } from "../protocol/link.ts";
+import type { Position } from "../protocol/positions.ts";
+import type { Timers } from "../protocol/timers.ts";
+import type { SessionRecord } from "./session.ts";
+
+/** A client's socket. Neither call throws: a socket that is closing takes nothing any more. */
+export interface Socket {
+  send(frame: string | Uint8Array): void;
+  close(code: number, reason: string): void;
+}
+
+/** The gateway's end of a link to a channel. */
+export interface ChannelLink {
+  send(message: Up): void;
+  close(): void;
+}
+
+/** What the gateway wants to hear of a link it opens. */
+export interface LinkEvents {
+  message(message: Down): void;
+  /** The link has gone, by whatever cause. Not called after the gateway has closed it itself. */
+  closed(): void;
+}
+
+/** A joined topic as it is kept: everything that the next life needs to go on where this one stopped. */
+export interface JoinRecord {
+  readonly session: string;
+  readonly topic: string;
+  readonly object: string;
+  readonly joinRef: string | null;
+  readonly self: boolean;
+  readonly ack: boolean;
+  readonly presenceKey: string;
+  readonly presenceEnabled: boolean;
+  readonly postgresChanges: readonly unknown[];
+}
+
+/** What a gateway keeps beyond its life in memory. */
+export interface SessionStore {
+  sessions(): SessionRecord[];
+  putSession(session: SessionRecord): void;
+  /** Forgets a session and its joins. */
+  deleteSession(id: string): void;
+  joins(): JoinRecord[];
+  putJoin(join: JoinRecord): void;
+  deleteJoin(session: string, topic: string): void;
+  /** The last position delivered of each channel, by object name. */
+  positions(): ReadonlyMap<string, Position>;
+  putPosition(object: string, position: Position): void;
+  deletePosition(object: string): void;
+}
+
+export interface GatewayPorts {
+  /** This gateway's name, by which channels know its link. */
+  readonly name: string;
+  readonly store: SessionStore;
+  readonly timers: Timers;
+  /** A new unique id (UUID). */
+  id(): string;
+  /** Opens a link to a channel object. Rejects when it cannot be reached. */
+  openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
+  /** Verifies a token. Throws an error whose `code` and `message` the client may see. */
+  verify(token: string): Promise<Claims>;
+  /** Tells of something worth knowing that no client is to be told. */
+  log(event: string, details: Record<string, string | number>): void;
+}

@@ -1,0 +1,32 @@
+// Presence frames from clients: track and untrack (protocol.md §7.1).
+import type { ClientFrame } from "../protocol/frames.ts";
+import { exceeds, isObject } from "../protocol/json.ts";
+import { MAX_PRESENCE_BYTES } from "../protocol/limits.ts";
+import type { Gateway } from "./gateway.ts";
+import type { Membership } from "./membership.ts";
+
+/** Handles a `presence` frame. The reply comes after the diff that it caused. */
+export function handlePresence(gateway: Gateway, membership: Membership, frame: ClientFrame): void {
+  const { session, room } = membership;
+  const answer = (error: string | undefined): void => {
+    if (error === undefined) gateway.reply(session, frame, "ok", {});
+    else gateway.reply(session, frame, "error", { reason: error });
+  };
+  if (!isObject(frame.payload)) return answer("Presence payload must be a map");
+  const { event, payload: meta = {} } = frame.payload;
+  if (event === undefined) return answer(undefined);
+  switch (typeof event === "string" ? event.toLowerCase() : "") {
+    case "track":
+      if (!isObject(meta)) return answer("Presence track payload must be a map");
+      if (exceeds(JSON.stringify(meta), MAX_PRESENCE_BYTES)) return answer("Track message size exceeded");
+      membership.presenceEnabled = true;
+      return room.presence(
+        { t: "track", session: session.id, user: membership.claims.user, key: membership.presenceKey, meta },
+        answer,
+      );
+    case "untrack":
+      return room.presence({ t: "untrack", session: session.id }, answer);
+    default:
+      return gateway.reply(session, frame, "error", {});
+  }
+}

@@ -1,0 +1,29 @@
+// A session: one client socket and what is known of it.
+import type { Claims } from "../protocol/claims.ts";
+import type { Version } from "../protocol/frames.ts";
+import type { Membership } from "./membership.ts";
+import type { Socket } from "./ports.ts";
+
+/** A session as it is kept. */
+export interface SessionRecord {
+  readonly id: string;
+  readonly version: Version;
+  readonly claims: Claims;
+  /** Unix ms. */
+  readonly connectedAt: number;
+}
+
+export interface Session extends SessionRecord {
+  readonly socket: Socket;
+  /** By wire topic. */
+  readonly topics: Map<string, Topic>;
+  /** Unix ms of the last frame from the client. */
+  lastSeen: number;
+  /** Length of all frames sent since then. */
+  unread: number;
+}
+
+/** A topic of a session: its join is under way, or it is joined. */
+export type Topic =
+  | { readonly state: "joining"; readonly joinRef: string | null; readonly waiting: (() => void)[] }
+  | { readonly state: "joined"; readonly membership: Membership };

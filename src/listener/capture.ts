@@ -1,0 +1,200 @@
+// Capture while this listener leads: fetches rounds, hands them to the lanes, stores how far they came.
+import pg from "pg";
+import type { Bell } from "./bell.ts";
+import { type Captured, Catalogue } from "./catalogue.ts";
+import type { Change } from "./changes.ts";
+import type { Config } from "./config.ts";
+import { changeLine, type Edge, postBatch } from "./delivery.ts";
+import { fetchRound } from "./fetch.ts";
+import { Lanes, type Parcel, tooLarge } from "./lanes.ts";
+import { type Lease, renewLease } from "./lease.ts";
+import type { Log } from "./log.ts";
+import { notifyListeners } from "./notify.ts";
+import { Progress } from "./progress.ts";
+
+/** Why capture ended without being asked to. */
+export class LeadershipLost extends Error {
+  override name = "LeadershipLost";
+  readonly code = "lost";
+}
+
+/** Milliseconds. */
+const every = { store: 200, renew: 3_000, reconcile: 2_000, reconcileAfterFailure: 30_000, rotate: 60_000 } as const;
+
+export class Capture {
+  readonly progress: Progress;
+  readonly lanes: Lanes;
+  /** When the edge last acknowledged a change. */
+  lastAckAt: Date | null = null;
+  #client: pg.Client;
+  #lease: Lease;
+  #bell: Bell;
+  #log: Log;
+  #catalogue: Catalogue;
+  #ended: AbortController;
+  #notify: boolean;
+
+  /** `client` serves fetching and storing alone; `ended` ends capture from outside, and is aborted by failures here. */
+  constructor(client: pg.Client, lease: Lease, bell: Bell, config: Config, ended: AbortController, log: Log) {
+    const edge: Edge = { url: config.edgeUrl, secret: config.secret };
+    this.#notify = config.notify;
+    this.#client = client;
+    this.#lease = lease;
+    this.#bell = bell;
+    this.#log = log;
+    this.#ended = ended;
+    this.#catalogue = new Catalogue(client);
+    this.progress = new Progress(lease.place);
+    this.lanes = new Lanes({
+      source: lease.source,
+      epoch: lease.epoch,
+      post: (header, lines, signal) => postBatch(edge, header, lines, signal),
+      shrink: (parcel, harder) => this.#shrink(parcel, harder),
+      settled: (parcel) => {
+        this.lastAckAt = new Date();
+        this.progress.settle(parcel.delivery, parcel.bytes);
+      },
+      fenced: () => ended.abort(new LeadershipLost("the edge has heard from a newer listener")),
+      log,
+    });
+  }
+
+  /** Runs until `ended`; throws the reason unless it ended without one. */
+  async run(): Promise<void> {
+    const fail = (error: unknown) => this.#ended.abort(error);
+    await Promise.all([this.#fetchLoop().catch(fail), this.#keepLoop().catch(fail)]);
+  }
+
+  /** Stores how far delivery has come and keeps the lease. Throws LeadershipLost when it is no longer ours. */
+  async store(): Promise<void> {
+    if (!(await renewLease(this.#client, this.#lease, this.progress.acked))) {
+      throw new LeadershipLost("another listener took the lease");
+    }
+  }
+
+  async #fetchLoop(): Promise<void> {
+    const { signal } = this.#ended;
+    let place = this.#lease.place;
+    // What an earlier owner read and did not store, the edge may have had: all of the first difference.
+    let redelivered = true;
+    while (!signal.aborted) {
+      await this.progress.room(signal);
+      const startedAt = performance.now();
+      const round = await fetchRound(this.#client, place);
+      await this.#dispatch(round.changes, round.next, redelivered);
+      place = round.next;
+      if (round.more) continue;
+      redelivered = false;
+      await this.#bell.rest(round, startedAt);
+    }
+  }
+
+  async #dispatch(changes: Change[], next: Progress["acked"], redelivered: boolean): Promise<void> {
+    const tables = await this.#catalogue.describe(new Set(changes.map((change) => change.relid)));
+    const wanted = changes.filter((change) => !isPartOfTruncate(change, changes, tables));
+    const delivery = this.progress.open(next, wanted.length);
+    const known: Parcel[] = [];
+    for (const change of wanted) {
+      const captured = tables.get(change.relid);
+      const line = changeLine(change);
+      const bytes = Buffer.byteLength(line);
+      this.progress.hold(bytes);
+      if (!captured) {
+        this.#log.warn("a change of a table that is no longer known was left out", {
+          id: change.seq,
+          relid: change.relid,
+        });
+        this.progress.settle(delivery, bytes);
+        continue;
+      }
+      known.push({ change, line, bytes, captured, redelivered, delivery });
+    }
+    const byFeed = Map.groupBy(known, ({ captured: { table } }) => `${table.schema}.${table.table}`);
+    for (const [feed, parcels] of byFeed) this.lanes.add(feed, parcels);
+    if (this.#notify) await this.#notifyListeners(known);
+  }
+
+  /** A full queue of notifications, the fault of some session that listens and never reads, must not end capture. */
+  async #notifyListeners(parcels: Parcel[]): Promise<void> {
+    try {
+      await notifyListeners(this.#client, parcels);
+    } catch (error) {
+      if (!(error instanceof pg.DatabaseError)) throw error;
+      this.#log.warn("sessions that LISTEN were not notified of some changes", { changes: parcels.length, error });
+    }
+  }
+
+  /** Stores progress, renews the lease, follows new tables, empties the outbox. */
+  async #keepLoop(): Promise<void> {
+    const { signal } = this.#ended;
+    let stored = this.progress.acked;
+    let renewAt = 0;
+    let reconcileAt = 0;
+    let rotateAt = performance.now() + every.rotate;
+    while (!signal.aborted) {
+      const now = performance.now();
+      const { acked } = this.progress;
+      if (acked !== stored || now >= renewAt) {
+        await this.store();
+        stored = acked;
+        renewAt = now + every.renew;
+      }
+      if (now >= reconcileAt)
+        reconcileAt = now + ((await this.#reconcile()) ? every.reconcile : every.reconcileAfterFailure);
+      if (now >= rotateAt) {
+        await this.#client.query("select realtime.cdc_rotate()");
+        rotateAt = now + every.rotate;
+      }
+      await pause(every.store, signal);
+    }
+  }
+
+  /** False when some table is in use and its lock was not to be had: asking again at once would stall its writers. */
+  async #reconcile(): Promise<boolean> {
+    try {
+      await this.#client.query("select realtime.cdc_reconcile()");
+      return true;
+    } catch (error) {
+      if (this.#ended.signal.aborted) return false;
+      this.#log.warn("capture does not match the subscriptions yet; trying again", { error });
+      return false;
+    }
+  }
+
+  /** Leaves out values over 64 bytes, or every value, as PostgreSQL splits the image: digits stay exact. */
+  async #shrink(parcel: Parcel, harder: boolean): Promise<string> {
+    const { seq, xid } = parcel.change;
+    const { rows } = await this.#client.query<Pick<Change, "new" | "old">>({
+      text: `
+        select
+          (select json_object_agg(key, value) from json_each(new) where octet_length(value::text) <= $3)::text as new,
+          (select json_object_agg(key, value) from json_each(old) where octet_length(value::text) <= $3)::text as old
+        from (select * from realtime.changes_a where xid = $1 union all select * from realtime.changes_b where xid = $1) c
+        where seq = $2`,
+      values: [xid, seq, harder ? 0 : 64],
+    });
+    const [images] = rows;
+    if (!images) throw new Error(`change ${seq} is no longer in the outbox`);
+    return changeLine({ ...parcel.change, ...images }, [tooLarge]);
+  }
+}
+
+/** Truncating a partitioned table truncates its partitions too: one change says it. */
+function isPartOfTruncate(change: Change, changes: Change[], tables: Map<string, Captured>): boolean {
+  const root = tables.get(change.relid)?.root;
+  if (change.op !== "T" || root === undefined || root === change.relid) return false;
+  return changes.some((other) => other.op === "T" && other.relid === root && other.xid === change.xid);
+}
+
+async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", done);
+  });
+}

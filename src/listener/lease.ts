@@ -1,0 +1,90 @@
+// The reader's lease: who may deliver now, under which epoch, and from which place.
+import type pg from "pg";
+import { type Place, parseSnapshot } from "./changes.ts";
+
+/** How long a lease holds without renewal, seconds. */
+export const leaseSeconds = 10;
+
+export interface Lease {
+  owner: string;
+  /** Grows with every change of owner; the edge refuses what comes from an older one. */
+  epoch: number;
+  /** Who this database is to the edge; a change is known by this and its seq. */
+  source: string;
+  place: Place;
+  /** The stored place belonged to another cluster or the future: what was in between is lost to us. */
+  gap: boolean;
+}
+
+interface Row {
+  epoch: string;
+  source: string;
+  seen: string;
+  target: string | null;
+  page_seq: string;
+  same_system: boolean;
+  now: string;
+}
+
+const lease = `make_interval(secs => ${leaseSeconds})`;
+
+/**
+ * Takes the lease if it is free, expired, already `owner`'s, or its owner's session is gone; null when another holds
+ * it. `client` is to be the session that renews.
+ */
+export async function takeLease(client: pg.ClientBase, owner: string): Promise<Lease | null> {
+  const { rows } = await client.query<Row>(
+    `update realtime.cdc_consumers c
+     set epoch = c.epoch + (c.owner is distinct from $1::uuid)::int, owner = $1::uuid,
+         lease_until = clock_timestamp() + ${lease}, owner_pid = me.pid, owner_started = me.backend_start
+     from realtime.settings s, pg_control_system() p, pg_stat_activity me
+     where c.name = 'edge' and me.pid = pg_backend_pid()
+       and (c.owner is null or c.owner = $1::uuid or c.lease_until < clock_timestamp()
+         or not exists (select from pg_stat_activity a where a.pid = c.owner_pid and a.backend_start = c.owner_started))
+     returning c.epoch, s.source, c.seen::text, c.target::text, c.page_seq,
+       c.system_id = p.system_identifier as same_system, pg_current_snapshot()::text as now`,
+    [owner],
+  );
+  const row = rows[0];
+  if (!row) return null;
+  // Transaction numbers mean nothing in another cluster (a restored dump), nor after a rewind of this one.
+  const gap = !row.same_system || parseSnapshot(row.seen).xmax > parseSnapshot(row.now).xmax;
+  if (gap) {
+    await client.query(
+      `update realtime.cdc_consumers set seen = $2::pg_snapshot, target = null, page_seq = 0,
+         system_id = (select system_identifier from pg_control_system())
+       where name = 'edge' and owner = $1::uuid`,
+      [owner, row.now],
+    );
+  }
+  return {
+    owner,
+    epoch: Number(row.epoch),
+    source: row.source,
+    place: gap
+      ? { seen: row.now, target: null, page: "0" }
+      : { seen: row.seen, target: row.target, page: row.page_seq },
+    gap,
+  };
+}
+
+/** Renews the lease and stores how far delivery has come. False when the lease is no longer ours. */
+export async function renewLease(client: pg.ClientBase, { owner, epoch }: Lease, place: Place): Promise<boolean> {
+  const { rowCount } = await client.query({
+    name: "renew",
+    text: `update realtime.cdc_consumers
+      set seen = $3::pg_snapshot, target = $4::pg_snapshot, page_seq = $5, lease_until = clock_timestamp() + ${lease}
+      where name = 'edge' and owner = $1::uuid and epoch = $2`,
+    values: [owner, epoch, place.seen, place.target, place.page],
+  });
+  return rowCount === 1;
+}
+
+/** Gives the lease up, so that another may take it at once. */
+export async function releaseLease(client: pg.ClientBase, { owner, epoch }: Lease): Promise<void> {
+  await client.query(
+    `update realtime.cdc_consumers set owner = null, lease_until = '-infinity'
+     where name = 'edge' and owner = $1::uuid and epoch = $2`,
+    [owner, epoch],
+  );
+}

@@ -1,0 +1,159 @@
+// The listener's life: connect, win the lease, capture; and again after whatever ends it.
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
+import { Bell } from "./bell.ts";
+import { Capture, LeadershipLost } from "./capture.ts";
+import type { Config } from "./config.ts";
+import { releaseLease, takeLease } from "./lease.ts";
+import type { Log } from "./log.ts";
+
+/** Milliseconds; after a loss the other listener is given time to take over. */
+const reconnect = { first: 100, last: 5_000, afterLoss: 2_000 } as const;
+const standbyPause = 500;
+const drainPatience = 4_000;
+const queryPatience = 20_000;
+
+export interface Status {
+  ok: boolean;
+  state: "connecting" | "standby" | "active" | "arming" | "armed" | "polling" | "draining";
+  leaseHolder: boolean;
+  epoch: number | null;
+  /** Changes fetched and not yet acknowledged by the edge; more may wait in the outbox. */
+  backlog: number;
+  lastAckAt: string | null;
+  /** Since when the edge has not taken what it was sent. */
+  edgeFailingSince: string | null;
+  error: string | null;
+}
+
+export class Listener {
+  #config: Config;
+  #log: Log;
+  #owner = randomUUID();
+  #stop = new AbortController();
+  #ended: Promise<void> = Promise.resolve();
+  #phase: "connecting" | "standby" | "leading" | "draining" = "connecting";
+  #current: { capture: Capture; bell: Bell; epoch: number } | null = null;
+  #error: string | null = null;
+
+  constructor(config: Config, log: Log) {
+    this.#config = config;
+    this.#log = log;
+  }
+
+  start(): void {
+    this.#ended = this.#live();
+  }
+
+  /** Finishes what is in flight, stores it, releases the lease: within 5 s. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#ended;
+  }
+
+  status(): Status {
+    const current = this.#current;
+    const failingSince = current?.capture.lanes.failingSince ?? null;
+    return {
+      ok: this.#phase === "standby" || (this.#phase === "leading" && failingSince === null),
+      state:
+        this.#phase === "leading" && current ? current.bell.state : this.#phase === "leading" ? "active" : this.#phase,
+      leaseHolder: current !== null,
+      epoch: current?.epoch ?? null,
+      backlog: current?.capture.progress.changes ?? 0,
+      lastAckAt: current?.capture.lastAckAt?.toISOString() ?? null,
+      edgeFailingSince: failingSince === null ? null : new Date(failingSince).toISOString(),
+      error: this.#error,
+    };
+  }
+
+  async #live(): Promise<void> {
+    let wait: number = reconnect.first;
+    while (!this.#stop.signal.aborted) {
+      const startedAt = performance.now();
+      try {
+        await this.#session();
+      } catch (error) {
+        this.#error = error instanceof Error ? error.message : String(error);
+        if (error instanceof LeadershipLost) {
+          this.#log.warn("stopped delivering", { reason: error });
+          // A new owner has a new epoch, should there be no other listener.
+          this.#owner = randomUUID();
+          wait = reconnect.afterLoss;
+        } else {
+          this.#log.error("lost PostgreSQL; connecting again", { error });
+          wait = performance.now() - startedAt > reconnect.last ? reconnect.first : Math.min(reconnect.last, wait * 2);
+        }
+        this.#phase = "connecting";
+        await sleep(wait, undefined, { signal: this.#stop.signal }).catch(() => {});
+      }
+    }
+  }
+
+  /** From connecting to the end of one leadership. Throws what ended it, unless that was `stop`. */
+  async #session(): Promise<void> {
+    const ended = new AbortController();
+    const onStop = () => ended.abort();
+    this.#stop.signal.addEventListener("abort", onStop, { once: true });
+    const clients = [this.#client("reader", ended), this.#client("bell", ended)] as const;
+    const [reader, ears] = clients;
+    try {
+      await Promise.all(clients.map((client) => client.connect()));
+      // Fresh tables have no statistics; the indexes are right for every fetch. A lock on a user's table is asked
+      // for so briefly that writers behind us do not notice.
+      await reader.query("set enable_seqscan = off; set lock_timeout = '200ms'; set synchronous_commit = off");
+      const lease = await this.#wait(reader, ended.signal);
+      if (!lease) return;
+      if (lease.gap)
+        this.#log.error("the stored place is not of this cluster; changes before now are lost to subscribers");
+      const bell = new Bell(ears, this.#log);
+      await bell.start(ended.signal);
+      const capture = new Capture(reader, lease, bell, this.#config, ended, this.#log);
+      this.#current = { capture, bell, epoch: lease.epoch };
+      this.#phase = "leading";
+      this.#error = null;
+      this.#log.info("capturing row changes", { epoch: lease.epoch });
+      await capture.run();
+      if (!this.#stop.signal.aborted) {
+        await capture.lanes.cut();
+        if (ended.signal.reason instanceof LeadershipLost) await releaseLease(reader, lease);
+        throw ended.signal.reason;
+      }
+      this.#phase = "draining";
+      await Promise.race([capture.lanes.drain(), sleep(drainPatience)]);
+      await capture.lanes.cut();
+      await capture.store();
+      await bell.stop();
+      await releaseLease(reader, lease);
+      this.#log.info("drained; the lease is free", { undelivered: capture.progress.changes });
+    } finally {
+      this.#stop.signal.removeEventListener("abort", onStop);
+      this.#current = null;
+      await Promise.allSettled(clients.map((client) => client.end()));
+    }
+  }
+
+  async #wait(reader: pg.Client, signal: AbortSignal) {
+    while (!signal.aborted) {
+      const lease = await takeLease(reader, this.#owner);
+      if (lease) return lease;
+      this.#phase = "standby";
+      await sleep(standbyPause, undefined, { signal }).catch(() => {});
+    }
+    if (!this.#stop.signal.aborted) throw signal.reason;
+    return null;
+  }
+
+  #client(part: string, ended: AbortController): pg.Client {
+    const client = new pg.Client({
+      connectionString: this.#config.databaseUrl,
+      application_name: `nself-realtime ${part}`,
+      connectionTimeoutMillis: 5_000,
+      query_timeout: queryPatience,
+      keepAlive: true,
+    });
+    client.on("error", (error) => ended.abort(error));
+    return client;
+  }
+}

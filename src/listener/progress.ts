@@ -1,0 +1,62 @@
+// Keeps how far delivery has come: rounds end in any order, the place moves past the first that has not.
+import type { Place } from "./changes.ts";
+
+/** Fetching stops while this many bytes wait for the edge: the outbox is the buffer, not this process. */
+const mostUnacked = 8_000_000;
+
+/** A fetched round on its way; `settle` it once a change. */
+export interface Delivery {
+  readonly next: Place;
+  waiting: number;
+}
+
+export class Progress {
+  /** Everything up to here was acknowledged. */
+  acked: Place;
+  /** Changes fetched and not acknowledged, and their bytes. */
+  changes = 0;
+  bytes = 0;
+  #deliveries: Delivery[] = [];
+  #roomWaiters: (() => void)[] = [];
+
+  constructor(place: Place) {
+    this.acked = place;
+  }
+
+  /** Begins a round of so many changes that ends at `next`. */
+  open(next: Place, changes: number): Delivery {
+    const delivery = { next, waiting: changes };
+    this.#deliveries.push(delivery);
+    this.#advance();
+    return delivery;
+  }
+
+  hold(bytes: number): void {
+    this.changes += 1;
+    this.bytes += bytes;
+  }
+
+  settle(delivery: Delivery, bytes: number): void {
+    delivery.waiting -= 1;
+    this.changes -= 1;
+    this.bytes -= bytes;
+    this.#advance();
+    if (this.bytes < mostUnacked) for (const go of this.#roomWaiters.splice(0)) go();
+  }
+
+  /** Resolves when there is room for another round. */
+  async room(signal: AbortSignal): Promise<void> {
+    while (this.bytes >= mostUnacked && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#roomWaiters.push(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+    }
+  }
+
+  #advance(): void {
+    const firstOpen = this.#deliveries.findIndex((delivery) => delivery.waiting > 0);
+    const done = this.#deliveries.splice(0, firstOpen === -1 ? this.#deliveries.length : firstOpen);
+    this.acked = done.at(-1)?.next ?? this.acked;
+  }
+}

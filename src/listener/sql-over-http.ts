@@ -1,0 +1,159 @@
+// SQL over HTTP as @neondatabase/serverless speaks it: one query, or a batch in one transaction.
+import pg from "pg";
+import { z } from "zod";
+
+const query = z.object({
+  query: z.string().min(1),
+  params: z.array(z.union([z.string(), z.number(), z.boolean(), z.null()])).default([]),
+});
+const request = z.union([query, z.object({ queries: z.array(query).min(1).max(100) })]);
+type Query = z.infer<typeof query>;
+
+const isolationLevels: Record<string, string> = {
+  ReadUncommitted: "read uncommitted",
+  ReadCommitted: "read committed",
+  RepeatableRead: "repeatable read",
+  Serializable: "serializable",
+};
+
+export interface SqlAnswer {
+  status: number;
+  body: unknown;
+}
+
+type Headers = Record<string, string | string[] | undefined>;
+
+/** Answers SQL requests through a pool of five sessions; each request finds a session as if new. */
+export class SqlOverHttp {
+  #pool: pg.Pool;
+
+  constructor(databaseUrl: string, onError: (error: Error) => void) {
+    this.#pool = new pg.Pool({
+      connectionString: databaseUrl,
+      max: 5,
+      application_name: "nself-realtime sql",
+      connectionTimeoutMillis: 5_000,
+      statement_timeout: 15_000,
+      idle_in_transaction_session_timeout: 15_000,
+    });
+    this.#pool.on("error", onError);
+  }
+
+  /** Runs the request of a body (JSON text). A wrong request and an SQL error answer 400 with message and code. */
+  async answer(headers: Headers, body: string): Promise<SqlAnswer> {
+    const parsed = request.safeParse(parseJson(body));
+    if (!parsed.success) return refuse('the body is not {"query", "params"} nor {"queries": [...]} in JSON');
+    const begin = "queries" in parsed.data ? beginStatement(headers) : null;
+    if (begin instanceof Error) return refuse(begin.message);
+    let client: pg.PoolClient;
+    try {
+      client = await this.#pool.connect();
+    } catch (error) {
+      return { status: 503, body: { message: `PostgreSQL is away: ${messageOf(error)}` } };
+    }
+    let broken: Error | undefined;
+    try {
+      const asked = parsed.data;
+      const results = await ("queries" in asked
+        ? runBatch(client, asked.queries, begin ?? "begin", headers)
+        : run(client, asked, headers));
+      return { status: 200, body: Array.isArray(results) ? { results } : results };
+    } catch (error) {
+      if (error instanceof pg.DatabaseError) return { status: 400, body: describe(error) };
+      broken = error instanceof Error ? error : new Error(String(error));
+      return { status: 503, body: { message: `PostgreSQL went away: ${broken.message}` } };
+    } finally {
+      this.#giveBack(client, broken);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end();
+  }
+
+  // What a request set in its session (a role, claims, a prepared name) must not reach the next one.
+  #giveBack(client: pg.PoolClient, broken: Error | undefined): void {
+    if (broken) {
+      client.release(broken);
+      return;
+    }
+    client.query("discard all").then(
+      () => client.release(),
+      (error: Error) => client.release(error),
+    );
+  }
+}
+
+async function runBatch(client: pg.PoolClient, queries: Query[], begin: string, headers: Headers): Promise<unknown[]> {
+  await client.query(begin);
+  try {
+    const results: unknown[] = [];
+    for (const one of queries) results.push(await run(client, one, headers));
+    await client.query("commit");
+    return results;
+  } catch (error) {
+    await client.query("rollback").catch(() => {});
+    throw error;
+  }
+}
+
+async function run(client: pg.PoolClient, { query: text, params }: Query, headers: Headers): Promise<unknown> {
+  // Absent means true: fetchOptions.headers of the driver replaces its own headers, and it still expects both.
+  const raw = headers["neon-raw-text-output"] !== "false";
+  const asArrays = headers["neon-array-mode"] !== "false";
+  const config: pg.QueryConfig & { rowMode?: "array"; queryMode: "extended" } = {
+    text,
+    values: params,
+    // A single statement: the simple protocol would take several.
+    queryMode: "extended",
+    ...(asArrays ? { rowMode: "array" as const } : {}),
+    ...(raw ? { types: { getTypeParser: () => (value: string) => value } } : {}),
+  };
+  const result = await client.query(config);
+  return {
+    command: result.command,
+    rowCount: result.rowCount,
+    fields: result.fields,
+    rows: result.rows,
+    rowAsArray: asArrays,
+  };
+}
+
+function beginStatement(headers: Headers): string | Error {
+  const level = headers["neon-batch-isolation-level"];
+  const isolation = level === undefined ? "" : isolationLevels[String(level)];
+  if (isolation === undefined) return new Error(`"${String(level).slice(0, 40)}" is not an isolation level`);
+  return [
+    "begin",
+    isolation && `isolation level ${isolation}`,
+    headers["neon-batch-read-only"] === "true" && "read only",
+    headers["neon-batch-deferrable"] === "true" && "deferrable",
+  ]
+    .filter(Boolean)
+    .join(" ");
+}
+
+function describe(error: pg.DatabaseError) {
+  const { message, severity, code, detail, hint, position, internalPosition, internalQuery, where } = error;
+  const { schema, table, column, dataType, constraint, file, line, routine } = error;
+  return {
+    ...{ message, severity, code, detail, hint, position, internalPosition, internalQuery, where },
+    ...{ schema, table, column, dataType, constraint, file, line, routine },
+  };
+}
+
+function refuse(message: string): SqlAnswer {
+  return { status: 400, body: { message, code: "08P01", severity: "ERROR" } };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

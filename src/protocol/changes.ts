@@ -1,0 +1,152 @@
+// Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
+import { z } from "zod";
+import { type JsonText, parseJson } from "./json.ts";
+
+/** Most changes in one batch, and most bytes: a larger batch is refused with 413 and comes again in parts. */
+export const MAX_BATCH_CHANGES = 1_000;
+export const MAX_BATCH_BYTES = 8_000_000;
+
+const tableSchema = z.object({
+  schema: z.string(),
+  table: z.string(),
+  generation: z.number().int(),
+  columns: z.array(z.object({ name: z.string(), type: z.string() })),
+  primaryKey: z.array(z.string()),
+  rls: z.boolean(),
+  readers: z.array(z.string()),
+});
+
+const headerSchema = z.object({
+  v: z.literal(1),
+  source: z.string().min(1).max(64),
+  epoch: z.number().int().nonnegative(),
+  batch: z.number().int().nonnegative(),
+  redelivered: z.boolean(),
+  feed: z.string().min(3).max(300),
+  tables: z.record(z.string(), tableSchema),
+});
+
+const operations = {
+  I: "INSERT",
+  U: "UPDATE",
+  D: "DELETE",
+  T: "TRUNCATE",
+  i: "INSERT",
+  u: "UPDATE",
+  d: "DELETE",
+} as const;
+
+const changeSchema = z.object({
+  id: z.string().min(1).max(40),
+  x: z.string().max(40),
+  r: z.number().int(),
+  op: z.enum(["I", "U", "D", "T", "i", "u", "d"]),
+  at: z.string().max(40),
+  errors: z.array(z.string()).optional(),
+});
+
+export type TableDescription = z.infer<typeof tableSchema>;
+export type BatchHeader = z.infer<typeof headerSchema>;
+export type Operation = (typeof operations)[keyof typeof operations];
+
+/** One row change of a batch, its `data` ready to be sent. */
+export interface RowChange {
+  readonly id: string;
+  readonly operation: Operation;
+  readonly data: JsonText;
+  readonly table: TableDescription;
+}
+
+export interface Batch {
+  readonly header: BatchHeader;
+  readonly changes: readonly RowChange[];
+}
+
+/** A batch that cannot be read; the message names the line and what is wrong with it. */
+export class BadBatch extends Error {
+  override readonly name = "BadBatch";
+}
+
+/**
+ * Reads a batch: a line of header, then a line a change. Row images are cut out as text and never re-serialised, so a
+ * bigint keeps its digits. Throws BadBatch.
+ */
+export function parseBatch(body: string): Batch {
+  const lines = body.split("\n").filter((line) => line !== "");
+  const [first, ...rest] = lines;
+  if (first === undefined) throw new BadBatch("the batch is empty: its first line must be the header");
+  const header = parseLine(headerSchema, first, "line 1 (header)");
+  if (rest.length > MAX_BATCH_CHANGES) throw new BadBatch(`a batch holds at most ${MAX_BATCH_CHANGES} changes`);
+  return { header, changes: rest.map((line, index) => parseChange(header, line, index + 2)) };
+}
+
+function parseChange(header: BatchHeader, line: string, number: number): RowChange {
+  const change = parseLine(changeSchema, line, `line ${number}`);
+  const table = header.tables[String(change.r)];
+  if (table === undefined) throw new BadBatch(`line ${number}: the header describes no table ${change.r}`);
+  const operation = operations[change.op];
+  const images = cutImages(line);
+  const parts = [
+    `"schema":${JSON.stringify(table.schema)}`,
+    `"table":${JSON.stringify(table.table)}`,
+    `"type":"${operation}"`,
+    `"commit_timestamp":${JSON.stringify(change.at)}`,
+    `"columns":${JSON.stringify(table.columns)}`,
+  ];
+  if (images.new !== undefined) parts.push(`"record":${images.new}`);
+  if (images.old !== undefined) parts.push(`"old_record":${images.old}`);
+  parts.push(`"errors":${JSON.stringify(change.errors ?? null)}`);
+  return { id: change.id, operation, data: `{${parts.join(",")}}`, table };
+}
+
+function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {
+  const value = parseJson(line);
+  if (value === undefined) throw new BadBatch(`${where}: not JSON`);
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new BadBatch(`${where}: ${issue?.path.join(".") ?? ""} ${issue?.message ?? "has the wrong shape"}`);
+}
+
+/** Cuts the texts of the members `new` and `old` out of the text of a change line, which is known to be valid JSON. */
+function cutImages(line: string): { new?: JsonText; old?: JsonText } {
+  const images: { new?: JsonText; old?: JsonText } = {};
+  let depth = 0;
+  let member = "";
+  let start = 0;
+  for (let at = 0; at < line.length; at++) {
+    const char = line[at];
+    if (char === '"') {
+      const open = at;
+      at = endOfString(line, at);
+      if (depth === 1 && line[skipBlanks(line, at + 1)] === ":" && member === "") {
+        member = line.slice(open + 1, at);
+        at = skipBlanks(line, at + 1);
+        start = at + 1;
+      }
+    } else if (char === "{" || char === "[") depth++;
+    else if (char === "}" || char === "]" || char === ",") {
+      if (depth === 1) {
+        if (member === "new" || member === "old") images[member] = line.slice(start, at).trim();
+        member = "";
+      }
+      if (char !== ",") depth--;
+    }
+  }
+  for (const key of ["new", "old"] as const) if (images[key] === "null") delete images[key];
+  return images;
+}
+
+function endOfString(text: string, open: number): number {
+  for (let at = open + 1; at < text.length; at++) {
+    if (text[at] === "\\") at++;
+    else if (text[at] === '"') return at;
+  }
+  return text.length;
+}
+
+function skipBlanks(text: string, from: number): number {
+  let at = from;
+  while (text[at] === " ") at++;
+  return at;
+}

@@ -1,0 +1,96 @@
+// The join payload: what a client asks for when it joins a topic (protocol.md §3.2).
+import { z } from "zod";
+import { MAX_BINDINGS, MAX_KEY_LENGTH } from "./limits.ts";
+import type { Position } from "./positions.ts";
+
+// An invalid payload is not rejected: its valid parts are used, defaults for the rest. Hence a `catch` on every field.
+const flag = z
+  .union([z.boolean(), z.string().transform((text) => text.toLowerCase() === "true")])
+  .catch(false)
+  .default(false);
+const count = z.number().int().nonnegative();
+
+const replaySchema = z.object({ since: count.default(0), limit: count.default(25) });
+const positionSchema = z.object({ epoch: z.string().max(64), seq: count });
+
+const broadcastSchema = z
+  .object({
+    self: flag,
+    ack: flag,
+    replay: replaySchema.optional().catch(undefined),
+    resume: positionSchema.optional().catch(undefined),
+  })
+  .catch({ self: false, ack: false });
+
+const presenceSchema = z
+  .object({
+    key: z
+      .union([z.string(), z.number().transform(String)])
+      .transform((key) => key.slice(0, MAX_KEY_LENGTH))
+      .catch(""),
+    enabled: flag,
+  })
+  .catch({ key: "", enabled: false });
+
+const configSchema = z
+  .object({
+    private: flag,
+    broadcast: broadcastSchema.default({ self: false, ack: false }),
+    presence: presenceSchema.default({ key: "", enabled: false }),
+    postgres_changes: z
+      .array(z.unknown())
+      .transform((entries) => entries.filter((entry) => entry !== null))
+      .catch([])
+      .default([]),
+  })
+  .catch({
+    private: false,
+    broadcast: { self: false, ack: false },
+    presence: { key: "", enabled: false },
+    postgres_changes: [],
+  });
+
+const payloadSchema = z.object({
+  config: configSchema.optional(),
+  access_token: z.string().optional().catch(undefined),
+  user_token: z.string().optional().catch(undefined),
+});
+
+/** What a join asks for, all defaults filled in. */
+export interface JoinRequest {
+  readonly private: boolean;
+  /** The sender also receives its own messages. */
+  readonly self: boolean;
+  /** Every broadcast is answered. */
+  readonly ack: boolean;
+  /** Deliver the newest `limit` messages that are not older than `since`, unix ms. */
+  readonly replay: { readonly since: number; readonly limit: number } | undefined;
+  /** Deliver everything after this position. */
+  readonly resume: Position | undefined;
+  /** The presence key; empty: the server makes one up. */
+  readonly presenceKey: string;
+  readonly presenceEnabled: boolean;
+  /** The row-change subscriptions as the client wrote them: they are echoed verbatim. */
+  readonly postgresChanges: readonly unknown[];
+  /** The token of this join; undefined: the one that opened the socket. Opaque `sb_…` keys count as none. */
+  readonly token: string | undefined;
+}
+
+/** Reads a join payload, never failing: an invalid part counts as absent. More than 100 row-change entries are cut. */
+export function parseJoin(payload: unknown): JoinRequest {
+  const parsed = payloadSchema.safeParse(payload);
+  const { config, access_token, user_token } = parsed.success ? parsed.data : payloadSchema.parse({});
+  const wanted = config ?? configSchema.parse({});
+  const token = user_token ?? access_token;
+  return {
+    private: wanted.private,
+    self: wanted.broadcast.self,
+    ack: wanted.broadcast.ack,
+    replay: wanted.broadcast.replay,
+    resume: wanted.broadcast.resume,
+    presenceKey: wanted.presence.key,
+    presenceEnabled: wanted.presence.enabled,
+    postgresChanges: wanted.postgres_changes.slice(0, MAX_BINDINGS),
+    token: token === undefined || token === "" || token.startsWith("sb_") ? undefined : token,
+  };
+}

@@ -1,0 +1,38 @@
+// JSON as text: what only passes through is validated once and never parsed again.
+
+/** A string that holds one JSON value. Row images travel as text so that no number loses digits on the way. */
+export type JsonText = string;
+
+/** The bytes that a text takes in UTF-8. */
+export function utf8Length(text: string): number {
+  return encoder.encode(text).byteLength;
+}
+
+const encoder = new TextEncoder();
+
+/** True when the text is longer than `limit` UTF-8 bytes; encodes only when the length alone does not decide. */
+export function exceeds(text: string, limit: number): boolean {
+  if (text.length > limit) return true;
+  return text.length * 3 > limit && utf8Length(text) > limit;
+}
+
+/** Adds a member at the end of the text of a JSON object: `{"a":1}` and `"b"`, `2` give `{"a":1,"b":2}`. */
+export function withMember(object: JsonText, key: string, value: JsonText): JsonText {
+  const end = object.lastIndexOf("}");
+  const head = object.slice(0, end).trimEnd();
+  return `${head}${head.endsWith("{") ? "" : ","}${JSON.stringify(key)}:${value}}`;
+}
+
+/** Parses JSON; undefined when the text is none (no JSON text parses to undefined). */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Narrows a value to a JSON object. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

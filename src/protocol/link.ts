@@ -1,0 +1,153 @@
+// The link protocol: what a gateway and a channel say over the socket between them. Version 1.
+//
+// A link message is a header, one line of JSON, and for messages and publishes a body that is passed on unparsed:
+// text after a newline, or bytes after the header's length in two bytes.
+import type { JsonText } from "./json.ts";
+import type { Position } from "./positions.ts";
+
+/** Version of the link protocol: a gateway and a channel of neighbouring deploys may meet. */
+export const LINK_VERSION = 1;
+
+/** The body of a message: the payload of its frame as JSON text, or the bytes of a binary broadcast. */
+export type Body = JsonText | Uint8Array;
+
+/** Who may see a row change: roles that may SELECT the table, and whether row-level security must be asked. */
+export interface Access {
+  readonly readers: readonly string[];
+  readonly rls: boolean;
+}
+
+/** A message of a channel as it goes down every link, encoded once for all its subscribers. */
+export interface Message {
+  readonly seq: number;
+  readonly id: string;
+  /** Unix milliseconds. */
+  readonly at: number;
+  /** The session that sent it; null when it came by HTTP or from the database. */
+  readonly from: string | null;
+  /** The user who sent it, as their token says; null when nobody is known. */
+  readonly sender: string | null;
+  /** `broadcast`, or the operation of a row change. */
+  readonly event: string;
+  /** The user's event name. For a row change, the operation again. */
+  readonly name: string;
+  readonly body: Body;
+  readonly access?: Access;
+}
+
+/** Who joins: the claims that decide, and who they are in presence. */
+export interface Joiner {
+  readonly session: string;
+  readonly role: string;
+  readonly user: string | null;
+}
+
+/** What a gateway says to a channel. `call` numbers are answered by a `reply` of the same number. */
+export type Up =
+  | {
+      readonly t: "hello";
+      readonly gateway: string;
+      /** The last position this gateway has delivered; absent on a first opening. */
+      readonly since?: Position;
+      /** The sessions joined through this link, so that the channel can drop the presence of others. */
+      readonly sessions: readonly string[];
+    }
+  | {
+      readonly t: "join";
+      readonly call: number;
+      readonly joiner: Joiner;
+      readonly presence: boolean;
+      readonly replay?: { readonly since: number; readonly limit: number };
+      readonly resume?: Position;
+    }
+  | { readonly t: "leave"; readonly session: string }
+  | {
+      readonly t: "publish";
+      readonly id: string;
+      readonly session: string;
+      readonly sender: string | null;
+      readonly name: string;
+      readonly body: Body;
+      /** Answer with `stored` once the message is durable in the ring. */
+      readonly ack: boolean;
+      /** Sent before on a link that broke: drop it if its id is known. */
+      readonly again: boolean;
+    }
+  | {
+      readonly t: "track";
+      readonly call: number;
+      readonly session: string;
+      readonly user: string | null;
+      readonly key: string;
+      readonly meta: Record<string, unknown>;
+    }
+  | { readonly t: "untrack"; readonly call: number; readonly session: string };
+
+/** Presence as clients see it: key → metas. */
+export type PresenceState = Record<string, { metas: Record<string, unknown>[] }>;
+
+export interface PresenceDiff {
+  readonly joins: PresenceState;
+  readonly leaves: PresenceState;
+}
+
+/** The answer to a join. */
+export type Joined =
+  | {
+      readonly ok: true;
+      readonly position: Position;
+      /** Present when the join asked to resume: whether all that was missed follows. */
+      readonly recovered?: boolean;
+    }
+  | {
+      readonly ok: false;
+      readonly reason: string;
+      /** The name is registered as the other kind of room: join there instead. */
+      readonly moved?: "public" | "private";
+    };
+
+/** What a channel says to a gateway. */
+export type Down =
+  /** The link stands. What was missed since `hello.since` went before, or `recovered` is false and part of it is lost. */
+  | { readonly t: "welcome"; readonly position: Position; readonly recovered: boolean }
+  | ({ readonly t: "message" } & Message)
+  /** A message of the past for one session that has just joined. */
+  | ({ readonly t: "replay"; readonly session: string } & Message)
+  | { readonly t: "joined"; readonly call: number; readonly result: Joined }
+  | { readonly t: "state"; readonly session: string; readonly state: PresenceState }
+  | ({ readonly t: "diff" } & PresenceDiff)
+  /** A publish that asked for an ack is durable, or was refused. */
+  | { readonly t: "stored"; readonly id: string; readonly error?: string }
+  | { readonly t: "done"; readonly call: number; readonly error?: string }
+  /** The sessions lost the channel: it was deleted, or their membership was. */
+  | { readonly t: "gone"; readonly reason: string };
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+const BODY_FROM = 2;
+
+/** Encodes a link message. */
+export function encodeLink(message: Up | Down): string | Uint8Array {
+  if (!("body" in message)) return JSON.stringify(message);
+  const { body, ...rest } = message;
+  const header = JSON.stringify(rest);
+  if (typeof body === "string") return `${header}\n${body}`;
+  const head = encoder.encode(header);
+  const bytes = new Uint8Array(BODY_FROM + head.length + body.length);
+  new DataView(bytes.buffer).setUint16(0, head.length);
+  bytes.set(head, BODY_FROM);
+  bytes.set(body, BODY_FROM + head.length);
+  return bytes;
+}
+
+/** Decodes a link message that our other end encoded: both ends are ours, so its shape is trusted. */
+export function decodeLink<T extends Up | Down>(data: string | ArrayBuffer): T {
+  if (typeof data === "string") {
+    const end = data.indexOf("\n");
+    if (end < 0) return JSON.parse(data);
+    return { ...JSON.parse(data.slice(0, end)), body: data.slice(end + 1) };
+  }
+  const bytes = new Uint8Array(data);
+  const end = BODY_FROM + new DataView(data).getUint16(0);
+  return { ...JSON.parse(decoder.decode(bytes.subarray(BODY_FROM, end))), body: bytes.subarray(end) };
+}

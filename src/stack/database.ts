@@ -1,0 +1,49 @@
+// What the stack asks of its PostgreSQL, embedded or not, before others use it.
+
+import pg from "pg";
+import { StackError } from "./errors.ts";
+
+const PROBE_TIMEOUT_MS = 1_000;
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** Whether the server lets us in, right now. */
+export async function accepts(databaseUrl: string): Promise<boolean> {
+  return (await connectProblem(databaseUrl, PROBE_TIMEOUT_MS)) === undefined;
+}
+
+/** @throws StackError when the database that DATABASE_URL names cannot be used */
+export async function requireDatabase(databaseUrl: string): Promise<void> {
+  const problem = await connectProblem(databaseUrl, CONNECT_TIMEOUT_MS);
+  if (problem) throw new StackError(`The database of DATABASE_URL cannot be used: ${problem}`);
+}
+
+/** Gives the three roles of a token what they have at Supabase in `public`, once: what is revoked later stays revoked. */
+export async function grantPublicSchema(databaseUrl: string): Promise<void> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    await client.query(`
+      do $$ begin
+        if exists (select from pg_default_acl where defaclnamespace = 'public'::regnamespace) then return; end if;
+        grant usage on schema public to anon, authenticated, service_role;
+        alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
+        alter default privileges in schema public grant all on sequences to anon, authenticated, service_role;
+        alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
+      end $$`);
+  } finally {
+    await client.end();
+  }
+}
+
+async function connectProblem(databaseUrl: string, timeoutMs: number): Promise<string | undefined> {
+  const client = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: timeoutMs });
+  // A server that goes away while we say goodbye reports here, when the answer is known already.
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    await client.end();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message || error.name : String(error);
+  }
+}

@@ -1,0 +1,134 @@
+// Starts everything on one machine and keeps it running until it is told to stop: what `npm start` runs.
+
+import { once } from "node:events";
+import { MigrationError, migrate } from "../listener/migrate.ts";
+import { Children } from "./children.ts";
+import { type Config, edgeUrl, portsOf, readConfig, usage } from "./config.ts";
+import { grantPublicSchema, requireDatabase } from "./database.ts";
+import { bundleEdge, edgeChild } from "./edge.ts";
+import { StackError } from "./errors.ts";
+import { Guard } from "./guard.ts";
+import { claimHome } from "./home.ts";
+import { listenerChild, sqlUrl } from "./listener.ts";
+import { isFree, requireFree } from "./ports.ts";
+import { embeddedUrl, postgresChild } from "./postgres.ts";
+import { Report } from "./report.ts";
+import { loadSecrets, type Secrets } from "./secrets.ts";
+import { removeStackFile, type StackFile, writeStackFile } from "./stack-file.ts";
+
+/** One Ctrl+C may arrive more than once, from the terminal and from the processes above us; later ones are meant. */
+const SIGNAL_ECHO_MS = 500;
+
+const report = new Report();
+const stopping = new AbortController();
+
+try {
+  const config = readConfig(process.argv.slice(2));
+  if (config === "help") process.stdout.write(`${usage}\n`);
+  else await runStack(config);
+} catch (error) {
+  // Whatever fails because we are told to stop has not failed.
+  if (!stopping.signal.aborted) {
+    report.error(explain(error));
+    process.exitCode = 1;
+  }
+}
+
+/** What is meant for people goes without a stack trace; anything else is a fault of ours and keeps its own. */
+function explain(error: unknown): string {
+  if (error instanceof StackError || error instanceof MigrationError) return error.message;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+/** Starts, waits for the signal to stop, and stops what it started in reverse order, however far it came. */
+async function runStack(config: Config): Promise<void> {
+  const { signal } = stopping;
+  await using guard = new Guard();
+  const children = new Children(guard, report);
+  stopOnSignals(children);
+
+  using claim = claimHome(config.home);
+  await requireFree(portsOf(config), claim.afterKill);
+  const secrets = await loadSecrets(config);
+  const databaseUrl = config.databaseUrl ?? embeddedUrl(config.postgresPort.number, secrets.postgresPassword);
+
+  await using _postgres = await startDatabase(config, databaseUrl, secrets, children);
+  await report.step("migrations", () => migrate(databaseUrl));
+  if (config.databaseUrl === undefined) await grantPublicSchema(databaseUrl);
+
+  await report.step("edge bundled", () => bundleEdge(config.home));
+  const ports = await edgePorts(config);
+  await using _edge = await report.step(`edge on port ${ports.join(" and ")}`, () =>
+    children.start(edgeChild(config, edgeBindings(config, databaseUrl, secrets), ports), signal),
+  );
+  await using _listener = await report.step(`listener on port ${config.listenerPort.number}`, () =>
+    children.start(listenerChild(config, databaseUrl, secrets.listenerSecret), signal),
+  );
+
+  const stack: StackFile = {
+    url: edgeUrl(config),
+    port: config.edgePort.number,
+    anonKey: secrets.anonKey,
+    serviceKey: secrets.serviceKey,
+    jwtSecret: secrets.jwtSecret,
+    databaseUrl,
+    pid: process.pid,
+  };
+  signal.throwIfAborted();
+  writeStackFile(config.home, stack);
+  report.ready(stack, config.home);
+  await once(signal, "abort");
+  removeStackFile(config.home);
+}
+
+function stopOnSignals(children: Children): void {
+  let firstAt = 0;
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(name, () => {
+      if (!stopping.signal.aborted) {
+        firstAt = Date.now();
+        report.note("Stopping…");
+        stopping.abort();
+      } else if (Date.now() - firstAt > SIGNAL_ECHO_MS) {
+        children.kill();
+      }
+    });
+  }
+}
+
+/** @returns the embedded PostgreSQL, or undefined beside a database that is somebody else's to start and stop */
+async function startDatabase(
+  config: Config,
+  databaseUrl: string,
+  secrets: Secrets,
+  children: Children,
+): Promise<AsyncDisposable | undefined> {
+  if (config.databaseUrl !== undefined) {
+    await report.step("database of DATABASE_URL", () => requireDatabase(databaseUrl));
+    return undefined;
+  }
+  const { signal } = stopping;
+  return report.step(`PostgreSQL on port ${config.postgresPort.number}`, async () => {
+    const port = config.postgresPort.number;
+    return children.start(await postgresChild(config.home, port, secrets.postgresPassword, signal), signal);
+  });
+}
+
+async function edgePorts(config: Config): Promise<number[]> {
+  const own = config.edgePort.number;
+  const former = config.formerPort;
+  return former !== undefined && (await isFree(former, config.host)) ? [own, former] : [own];
+}
+
+/** The text bindings of the Worker, by name. */
+function edgeBindings(config: Config, databaseUrl: string, secrets: Secrets): Record<string, string> {
+  return {
+    ...config.passedOn,
+    DATABASE_URL: databaseUrl,
+    REALTIME_JWT_SECRET: secrets.jwtSecret,
+    REALTIME_ANON_KEY: secrets.anonKey,
+    REALTIME_SERVICE_KEY: secrets.serviceKey,
+    REALTIME_LISTENER_SECRET: secrets.listenerSecret,
+    REALTIME_SQL_URL: sqlUrl(config),
+  };
+}

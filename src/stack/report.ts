@@ -1,0 +1,76 @@
+// What the stack tells the person who started it: steps and the result on stdout, trouble on stderr.
+
+import type { StackFile } from "./stack-file.ts";
+
+const LABEL_WIDTH = 46;
+
+export class Report {
+  readonly #startedAt = performance.now();
+
+  constructor() {
+    // A closed terminal or a `| head` must not end the stack halfway through.
+    for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
+  }
+
+  /** Does one step of the start and shows it with the time it took. */
+  async step<T>(label: string, work: () => Promise<T>): Promise<T> {
+    const startedAt = performance.now();
+    const result = await work();
+    const time = `${Math.round(performance.now() - startedAt)} ms`;
+    print(`  ${paint("green", "✓")} ${label.padEnd(LABEL_WIDTH)} ${paint("dim", time.padStart(8))}`);
+    return result;
+  }
+
+  note(text: string): void {
+    print(`  ${text}`);
+  }
+
+  warn(text: string): void {
+    process.stderr.write(`${paint("yellow", "!", process.stderr)} ${text}\n`);
+  }
+
+  error(text: string): void {
+    process.stderr.write(`${paint("red", "✗", process.stderr)} ${text}\n`);
+  }
+
+  childSays(name: string, line: string): void {
+    process.stderr.write(`${paint("dim", `${name} │`, process.stderr)} ${line}\n`);
+  }
+
+  ready(stack: StackFile, home: string): void {
+    const seconds = ((performance.now() - this.#startedAt) / 1000).toFixed(1);
+    print(`
+${paint("bold", "nself realtime")} is ready after ${seconds} s
+
+  URL          ${paint("bold", stack.url)}
+  anon key     ${stack.anonKey}
+  service key  ${stack.serviceKey}
+  database     ${withoutPassword(stack.databaseUrl)}
+
+Next, in a second terminal:
+
+  npx nself realtime status
+  npx nself realtime channel create general public
+  node examples/quickstart.mjs
+
+Ctrl+C stops everything. State is kept in ${home}`);
+  }
+}
+
+/** The whole address stands in the stack file; a terminal is looked at by others too. */
+function withoutPassword(databaseUrl: string): string {
+  const url = new URL(databaseUrl);
+  if (url.password) url.password = "…";
+  return decodeURI(url.href);
+}
+
+const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 };
+
+function paint(style: keyof typeof codes, text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  const coloured = stream.isTTY && !process.env.NO_COLOR;
+  return coloured ? `\x1b[${codes[style]}m${text}\x1b[0m` : text;
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

@@ -1,0 +1,13 @@
+// The store: everything the edge reads and writes in PostgreSQL, one part a resource.
+import { channelStore } from "./channels.ts";
+import { type DatabaseEnv, openDatabase } from "./database.ts";
+import { subscriptionStore } from "./subscriptions.ts";
+import { tableStore } from "./tables.ts";
+
+export type Store = ReturnType<typeof openStore>;
+
+/** Opens the store. Cheap: no connection is made before the first statement, and none is kept. */
+export function openStore(env: DatabaseEnv) {
+  const query = openDatabase(env);
+  return { channels: channelStore(query), subscriptions: subscriptionStore(query), tables: tableStore(query) };
+}

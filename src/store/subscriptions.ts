@@ -1,0 +1,56 @@
+// Table subscriptions: which tables are captured, through the schema's own functions.
+import { z } from "zod";
+import type { Query } from "./database.ts";
+
+/** A row of `realtime.subscriptions`. */
+export interface TableSubscription {
+  id: string;
+  table_name: string;
+  events: string[];
+  filter: string | null;
+  created_at: Date;
+  updated_at: Date;
+}
+
+const row = z.object({
+  id: z.string(),
+  table_name: z.string(),
+  events: z.array(z.string()),
+  filter: z.string().nullable(),
+  created_at: z.date(),
+  updated_at: z.date(),
+});
+const COLUMNS = "id, table_name, events, filter, created_at, updated_at";
+
+export type SubscriptionStore = ReturnType<typeof subscriptionStore>;
+
+export function subscriptionStore(query: Query) {
+  return {
+    /** Captures a table: `schema.table`, `table` (of public) or `schema.*`. Throws StatementRefused with the reason. */
+    async subscribe(target: string, events?: string[], filter?: string): Promise<TableSubscription | undefined> {
+      // Named arguments: the defaults for what is left out stay in one place, the function's own signature.
+      const given = ["target => $1"];
+      const params: unknown[] = [target];
+      if (events !== undefined) given.push(`events => $${params.push(events)}::text[]`);
+      if (filter !== undefined) given.push(`filter => $${params.push(filter)}`);
+      const [made] = await query(row, `select ${COLUMNS} from realtime.subscribe(${given.join(", ")})`, params);
+      return made;
+    },
+
+    /** Ends the capture of a table, by its name or the subscription's id. Throws StatementRefused; undefined: none there. */
+    async unsubscribe(target: string): Promise<TableSubscription | undefined> {
+      const [ended] = await query(
+        row,
+        // A function that returns no row of its own still gives one, all null.
+        `select ${COLUMNS} from realtime.unsubscribe($1) where id is not null`,
+        [target],
+      );
+      return ended;
+    },
+
+    /** All subscriptions, newest first. */
+    async list(): Promise<TableSubscription[]> {
+      return query(row, `select ${COLUMNS} from realtime.subscriptions order by created_at desc, table_name`);
+    },
+  };
+}

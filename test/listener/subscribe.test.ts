@@ -1,0 +1,172 @@
+// Migrations, and what subscribe and unsubscribe leave in the catalogue and refuse at the door.
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { migrate } from "../../src/listener/migrate.ts";
+import { startPostgres, type TestPostgres } from "../support/postgres.ts";
+
+let postgres: TestPostgres;
+let db: pg.Client;
+
+beforeAll(async () => {
+  postgres = await startPostgres();
+  db = new pg.Client({ connectionString: postgres.url });
+  await db.connect();
+}, 60_000);
+
+afterAll(async () => {
+  await db?.end();
+  await postgres?.stop();
+});
+
+/** The columns of a query's rows, as arrays. */
+async function rows(text: string, values: unknown[] = []): Promise<unknown[][]> {
+  return (await db.query({ text, values, rowMode: "array" })).rows;
+}
+
+const triggers = (table: string) =>
+  rows("select tgname from pg_trigger where tgrelid = $1::regclass and not tgisinternal order by 1", [table]);
+
+describe("migrations", () => {
+  test("are applied once, by whoever comes first", async () => {
+    const steps: string[] = [];
+    const [first, second] = await Promise.all([
+      migrate(postgres.url, { onStep: (version) => steps.push(version) }),
+      migrate(postgres.url, { onStep: (version) => steps.push(version) }),
+    ]);
+    expect([...first, ...second]).toEqual(steps);
+    expect(steps[0]).toBe("0001_roles");
+    expect(new Set(steps).size).toBe(steps.length);
+    expect(await migrate(db)).toEqual([]);
+  });
+
+  test("refuse a file that was edited after it was applied, by name", async () => {
+    await db.query("begin; update realtime.migrations set checksum = 'other' where version = '0002_tables'; commit");
+    await expect(migrate(postgres.url)).rejects.toMatchObject({
+      code: "edited",
+      message: expect.stringContaining("0002_tables"),
+    });
+    await db.query("drop schema realtime cascade");
+    expect(await migrate(postgres.url)).toContain("0002_tables");
+  });
+
+  test("need neither superuser nor extension", async () => {
+    await db.query("create role plain login password 'plain' createrole");
+    await db.query("create database plain owner plain");
+    const url = new URL(postgres.url);
+    url.username = url.password = url.pathname = "plain";
+    expect((await migrate(url.href)).length).toBeGreaterThan(5);
+    const client = new pg.Client({ connectionString: url.href });
+    await client.connect();
+    await client.query("create table t (id int); select realtime.subscribe('t'); insert into t values (1)");
+    expect((await client.query("select op from realtime.changes_a")).rows).toEqual([{ op: "I" }]);
+    await client.end();
+  });
+
+  test("grant nothing to everyone, and put row-level security on every table", async () => {
+    await db.query("create role nobody");
+    expect(await rows("select has_schema_privilege('nobody', 'realtime', 'usage')")).toEqual([[false]]);
+    expect(
+      await rows(`select relname from pg_class where relnamespace = 'realtime'::regnamespace and relkind = 'r'
+        and relname <> 'migrations' and (not relrowsecurity or has_table_privilege('nobody', oid, 'select'))`),
+    ).toEqual([]);
+    expect(
+      await rows(`select proname from pg_proc where pronamespace = 'realtime'::regnamespace
+        and has_function_privilege('nobody', oid, 'execute')`),
+    ).toEqual([]);
+  });
+
+  test("both spellings of a column give the same value", async () => {
+    await db.query("insert into realtime.channels (slug, name) values ('general', 'General')");
+    await db.query(
+      "insert into realtime.messages (channel_id, event_type, payload) select id, 'greet', '{}' from realtime.channels",
+    );
+    expect(await rows("select event = event_type, created_at = sent_at from realtime.messages")).toEqual([
+      [true, true],
+    ]);
+    await db.query("insert into realtime.presence (user_id) values ('user-1')");
+    await expect(db.query("insert into realtime.presence (user_id) values ('user-1')")).rejects.toMatchObject({
+      code: "23505",
+    });
+    await db.query("insert into realtime.connections (connection_id) values ('c1')");
+    expect(await rows("select last_ping = last_seen_at, last_seen = last_seen_at from realtime.connections")).toEqual([
+      [true, true],
+    ]);
+  });
+});
+
+describe("subscribe", () => {
+  beforeAll(() =>
+    db.query(`create table users (id int primary key); create table "Order" (id int); create table "order" (id int)`),
+  );
+
+  test("makes the documented function and triggers, and repeating it replaces the events", async () => {
+    await db.query("select realtime.subscribe('public.users')");
+    const all = [
+      ["realtime_delete_users"],
+      ["realtime_insert_users"],
+      ["realtime_truncate_users"],
+      ["realtime_update_users"],
+    ];
+    expect(await triggers("users")).toEqual(all);
+    expect(await rows("select to_regproc('realtime.notify_public_users')::text")).toEqual([
+      ["realtime.notify_public_users"],
+    ]);
+    const again = await rows("select table_name, events from realtime.subscribe('users', '{update, Insert,INSERT}')");
+    expect(again).toEqual([["public.users", ["INSERT", "UPDATE"]]]);
+    expect(await triggers("users")).toEqual([all[1], all[2], all[3]]);
+    expect(await rows("select count(*)::int from realtime.subscriptions")).toEqual([[1]]);
+  });
+
+  test.each([
+    ["public.Order", "public.Order"],
+    ['public."Order"', "public.Order"],
+    ["order", "public.order"],
+    ["PUBLIC.ORDER", "public.order"],
+  ])("%s names %s", async (target, name) => {
+    expect(await rows("select table_name from realtime.subscribe($1)", [target])).toEqual([[name]]);
+  });
+
+  test.each([
+    ["nothing", null, null, "NS002", "public.nothing"],
+    ["nowhere.*", null, null, "NS002", "nowhere"],
+    ["a.b.c", null, null, "NS001", "a.b.c"],
+    ["", null, null, "NS001", ""],
+    ["users; drop table users", null, null, "NS001", "drop table"],
+    ["realtime.messages", null, null, "NS007", "realtime.messages"],
+    ["users", ["INSERT", "upsert"], null, "NS004", "UPSERT"],
+    ["users", null, "id=eq.1", "NS005", "id=eq.1"],
+  ])("refuses %j with events %j and filter %j by code and name", async (target, events, filter, code, named) => {
+    await expect(db.query("select realtime.subscribe($1, $2, $3)", [target, events, filter])).rejects.toMatchObject({
+      code,
+      message: expect.stringContaining(named),
+    });
+  });
+
+  test("a view is refused as such", async () => {
+    await db.query("create view seen as select 1 as id");
+    await expect(db.query("select realtime.subscribe('seen')")).rejects.toMatchObject({ code: "NS003" });
+  });
+});
+
+describe("unsubscribe", () => {
+  test("by name or by id leaves no trigger and no function", async () => {
+    await db.query("create table gone (id int)");
+    for (const key of ["table_name", "id::text"]) {
+      await db.query("select realtime.subscribe('gone')");
+      const [[target] = []] = await rows(`select ${key} from realtime.subscriptions where table_name = 'public.gone'`);
+      expect(await rows("select table_name from realtime.unsubscribe($1)", [target])).toEqual([["public.gone"]]);
+      expect(await triggers("gone")).toEqual([]);
+      expect(await rows("select proname from pg_proc where proname = 'notify_public_gone'")).toEqual([]);
+    }
+  });
+
+  test("of a table that was dropped meanwhile works", async () => {
+    await db.query("create table brief (id int); select realtime.subscribe('brief'); drop table brief");
+    expect(await rows("select table_name from realtime.unsubscribe('brief')")).toEqual([["public.brief"]]);
+    expect(await rows("select proname from pg_proc where proname = 'notify_public_brief'")).toEqual([]);
+  });
+
+  test("of what is not followed is refused", async () => {
+    await expect(db.query("select realtime.unsubscribe('never')")).rejects.toMatchObject({ code: "NS006" });
+  });
+});

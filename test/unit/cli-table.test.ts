@@ -1,0 +1,35 @@
+// Tables: aligned text, the form of psql, CSV.
+import { expect, test } from "vitest";
+import { columns, csv, table } from "../../src/cli/table.ts";
+
+test("columns are as wide as their longest cell, and at least as wide as asked", () => {
+  const rows = [
+    ["general", "public", "245 members"],
+    ["a-rather-long-channel", "presence", "89 online"],
+  ];
+  expect(columns(rows, [15, 10])).toEqual([
+    "general                public      245 members",
+    "a-rather-long-channel  presence    89 online",
+  ]);
+  expect(columns([], [15, 10])).toEqual([]);
+});
+
+test("a table has the form of psql, times shortened, lists and objects in one cell", () => {
+  const rows = [
+    ["abc", ["INSERT", "UPDATE"], { level: 5 }, "2026-01-30T10:30:00.000Z"],
+    ["d\ne", [], null, "2026-01-30T10:25:00.000Z"],
+  ];
+  expect(table(["id", "events", "metadata", "created_at"], rows)).toEqual([
+    " id   | events         | metadata    | created_at",
+    "------+----------------+-------------+---------------------",
+    ' abc  | INSERT, UPDATE | {"level":5} | 2026-01-30 10:30:00',
+    " d\\ne |                |             | 2026-01-30 10:25:00",
+  ]);
+});
+
+test("CSV quotes what needs it and keeps times whole", () => {
+  const rows = [['say "hi", twice', "2026-01-30T10:30:00.000Z", 3, null]];
+  expect(csv(["text", "sent_at", "n", "none"], rows)).toBe(
+    'text,sent_at,n,none\r\n"say ""hi"", twice",2026-01-30T10:30:00.000Z,3,\r\n',
+  );
+});

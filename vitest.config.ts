@@ -1,0 +1,37 @@
+// Test projects by height: what needs no process, what runs inside workerd, and what starts the whole stack.
+import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      {
+        plugins: [
+          cloudflareTest({
+            wrangler: { configPath: "./wrangler.toml" },
+            miniflare: {
+              bindings: {
+                REALTIME_JWT_SECRET: "a secret of the edge tests alone",
+                REALTIME_LISTENER_SECRET: "a listener secret of the edge tests",
+                DATABASE_URL: "postgresql://nobody:none@localhost/none",
+                REALTIME_SQL_URL: "http://127.0.0.1:9/sql",
+              },
+            },
+          }),
+        ],
+        test: { name: "edge", include: ["test/edge/**/*.test.ts"] },
+      },
+      // Each file starts processes of its own; two at a time is what two cores bear.
+      {
+        test: {
+          name: "stack",
+          include: ["test/{listener,stack,cli,e2e}/**/*.test.ts"],
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+          maxWorkers: 2,
+        },
+      },
+    ],
+  },
+});
