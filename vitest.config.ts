@@ -20,7 +20,7 @@ export default defineConfig({
             },
           }),
         ],
-        test: { name: "edge", include: ["test/edge/**/*.test.ts"] },
+        test: { name: "edge", include: ["test/edge/**/*.test.ts"], testTimeout: 30_000 },
       },
       // Each file starts processes of its own; two at a time is what two cores bear.
       {

@@ -5,6 +5,7 @@ revoke all on schema realtime from public;
 do $$
 declare
   wanted text;
+  allowed text := case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end;
 begin
   foreach wanted in array array['anon', 'authenticated', 'service_role'] loop
     if not exists (select from pg_roles where rolname = wanted) then
@@ -24,8 +25,8 @@ begin
         end;
       end if;
     end if;
-    -- Reading as a role (set local role) needs membership in it; a superuser has that already.
-    if not pg_has_role(current_user, wanted, 'member') then
+    -- Reading as a role (set local role) needs membership in it, and who makes a role is not yet allowed that.
+    if not pg_has_role(current_user, wanted, allowed) then
       begin
         execute format('grant %I to %I', wanted, current_user);
       exception when insufficient_privilege then

@@ -21,7 +21,7 @@ create index changes_b_xid on realtime.changes_b (xid);
 create sequence realtime.cdc_ctl minvalue 0;
 select setval('realtime.cdc_ctl', 0);
 
--- Tables with capture installed. A row outlives its table for a day (dropped_at): changes may still wait.
+-- Tables with capture installed. A row outlives its table (dropped_at) while changes of it may wait.
 create table realtime.cdc_tables (
   relid oid primary key,
   root_relid oid not null,
@@ -109,7 +109,9 @@ begin
   end if;
   execute format('truncate realtime.%I', spare);
   perform setval('realtime.cdc_ctl', word # 1);
-  delete from realtime.cdc_tables where dropped_at < now() - interval '1 day';
+  delete from realtime.cdc_tables t where dropped_at < now() - interval '1 day'
+    and not exists (select from realtime.changes_a c where c.relid = t.relid)
+    and not exists (select from realtime.changes_b c where c.relid = t.relid);
   return true;
 exception when lock_not_available then
   return false;

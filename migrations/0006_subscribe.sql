@@ -21,25 +21,32 @@ language sql stable set search_path = '' as $$
   order by member.relid, (s.table_name = n.nspname || '.' || c.relname) desc
 $$;
 
+-- Where capture is not as wanted: tables to put it on anew, and (without a root) tables to take it off.
+create function realtime.cdc_difference() returns table (relid oid, root_relid oid, events text[])
+language sql stable set search_path = '' as $$
+  select coalesce(w.relid, t.relid), w.root_relid, w.events
+  from realtime.cdc_wanted() w
+  full join (select * from realtime.cdc_tables where dropped_at is null) t on t.relid = w.relid
+  left join pg_catalog.pg_class r on r.oid = w.root_relid
+  left join pg_catalog.pg_namespace n on n.oid = r.relnamespace
+  where (w.root_relid, w.events, r.relname, n.nspname)
+    is distinct from (t.root_relid, t.events, t.table_name::pg_catalog.name, t.schema_name::pg_catalog.name)
+  order by w.relid nulls first
+$$;
+
 -- Makes capture match the subscriptions, and says how many tables it touched; where it matches already it
--- locks no table. Each table waits at most the caller's lock_timeout for its lock.
+-- takes no lock. Each table waits at most the caller's lock_timeout for its lock.
 create function realtime.cdc_reconcile() returns integer
 language plpgsql set search_path = '' as $$
 declare
   step record;
   steps integer := 0;
 begin
+  if not exists (select from realtime.cdc_difference()) then
+    return 0;
+  end if;
   perform pg_advisory_xact_lock(hashtextextended('realtime.cdc_tables', 0));
-  for step in
-    select coalesce(w.relid, t.relid) as relid, w.root_relid, w.events
-    from realtime.cdc_wanted() w
-    full join (select * from realtime.cdc_tables where dropped_at is null) t on t.relid = w.relid
-    left join pg_catalog.pg_class r on r.oid = w.root_relid
-    left join pg_catalog.pg_namespace n on n.oid = r.relnamespace
-    where (w.root_relid, w.events, r.relname, n.nspname)
-      is distinct from (t.root_relid, t.events, t.table_name::pg_catalog.name, t.schema_name::pg_catalog.name)
-    order by w.relid nulls first
-  loop
+  for step in select * from realtime.cdc_difference() loop
     if step.root_relid is null then
       perform realtime.cdc_uninstall(step.relid);
     else

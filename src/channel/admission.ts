@@ -5,7 +5,10 @@ import type { ChannelAccess } from "./ports.ts";
 
 type Refusal = Extract<Joined, { ok: false }>;
 
-/** Undefined when the joiner may come in. Fails closed: without an answer from PostgreSQL nobody new is let in. */
+/**
+ * Undefined when the joiner may come in. Without an answer from PostgreSQL nobody is let into a private room, while
+ * public rooms go on: what a private channel says never reaches the public room of its name.
+ */
 export async function admit(
   { kind, sub }: ObjectName,
   { role, user }: Joiner,
@@ -22,6 +25,7 @@ export async function admit(
     if (type !== null && user !== null && (await access.isMember(user))) return undefined;
     return refuse(`Unauthorized: You do not have permissions to read from this Channel topic: ${sub}`);
   } catch {
+    if (kind === "public") return undefined;
     return refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
   }
 }

@@ -101,7 +101,9 @@ export class Channel {
 
   /** Everything after a position, oldest first; undefined when that is not known to be all of it. */
   #after(since: Position): Message[] | undefined {
-    const distance = comparePositions(this.position, since);
+    // Who has seen nothing yet stands before the first message, even if the epoch was not written down by then.
+    const from = since.seq === 0 ? { ...this.position, seq: 0 } : since;
+    const distance = comparePositions(this.position, from);
     if (distance === undefined || distance < 0 || since.seq < this.#sequence.floor) return undefined;
     if (distance === 0) return [];
     const first = this.#ring.first;

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import type { Position } from "../protocol/positions.ts";
 import { CliError } from "./errors.ts";
+import { parseExact } from "./exact-json.ts";
 import type { Server } from "./server.ts";
 
 /** The server ends a socket that is silent for a minute. */
@@ -128,7 +129,7 @@ class Session {
 
   /** Takes a frame; answers why the session is over, if it is. */
   #take(data: string): string | undefined {
-    const [joinRef, , topic, event, payload] = frame.parse(JSON.parse(data));
+    const [joinRef, , topic, event, payload] = frame.parse(parseExact(data));
     if (topic === "phoenix") this.#unanswered = false;
     if (topic !== this.#topic) return undefined;
     if (event === "phx_reply")

@@ -7,4 +7,6 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.exit(0);
 });
 
-process.exitCode = await run(process.argv.slice(2));
+const code = await run(process.argv.slice(2));
+// Once all is written, nothing is waited for: a socket or an idle connection must not hold the prompt back.
+process.stdout.write("", () => process.exit(code));

@@ -14,7 +14,7 @@ export interface Server {
   /** Without a slash at the end. */
   url: string;
   serviceKey: string;
-  /** Known when the stack runs on this machine, or DATABASE_URL is set. */
+  /** That of the stack on this machine; for a server elsewhere DATABASE_URL, if it is set. */
   databaseUrl: string | undefined;
 }
 
@@ -38,7 +38,7 @@ export function findServer(environment: NodeJS.ProcessEnv = process.env): Server
       { code: "no_server" },
     );
   }
-  return { url: stack.url, serviceKey: stack.serviceKey, databaseUrl: databaseUrl ?? stack.databaseUrl };
+  return { url: stack.url, serviceKey: stack.serviceKey, databaseUrl: stack.databaseUrl };
 }
 
 function stackFile(environment: NodeJS.ProcessEnv) {

@@ -39,7 +39,8 @@ function contentOf(payload: unknown): { name: string; body: Body } | undefined {
     return { name: event, body: `{"type":"broadcast","event":${JSON.stringify(event)},"payload":${content}}` };
   }
   if (!isObject(payload)) return undefined;
-  const { meta: _ours, ...rest } = payload;
+  // `meta` is ours to give; stock clients take any payload with `ids` for a row change and break on it (protocol.md §0).
+  const { meta: _ours, ids: _ids, ...rest } = payload;
   const name = rest.event;
   return typeof name === "string" ? { name, body: JSON.stringify(rest) } : undefined;
 }

@@ -1,4 +1,5 @@
 // Filters of row-change subscriptions: `column=eq.value` (protocol.md §8.5).
+import { isObject } from "../protocol/json.ts";
 
 /** A filter that every delivered row must pass. */
 export interface Filter {
@@ -60,8 +61,9 @@ function sameNumber(a: string, b: string): boolean {
 
 /** Reads the row that filters judge out of a change's data: the new row, or the old one of a DELETE. */
 export function rowOf(data: string): Row {
-  const change: { record?: Row; old_record?: Row } = JSON.parse(data, keepDigits);
-  return change.record ?? change.old_record ?? {};
+  const change: unknown = JSON.parse(data, keepDigits);
+  const row = isObject(change) ? (change.record ?? change.old_record) : undefined;
+  return isObject(row) ? row : {};
 }
 
 function keepDigits(this: unknown, _key: string, value: unknown, context?: { source?: string }): unknown {

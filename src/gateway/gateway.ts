@@ -365,9 +365,7 @@ function recordOf(membership: Membership): Omit<JoinRecord, "postgresChanges"> {
 
 function bindingsOf({ postgresChanges }: JoinRecord): Membership["bindings"] {
   const ids = bindingIds(postgresChanges);
-  return postgresChanges
-    .map((entry, index) => parseBinding(entry, ids[index] ?? 1))
-    .filter(isServed);
+  return postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1)).filter(isServed);
 }
 
 function feedsOf(record: JoinRecord): string[] {

@@ -131,9 +131,16 @@ export class Room {
       return answer(new Error("RealtimeRestarting: Realtime is restarting, please standby"));
     const call = this.#nextCall++;
     const up: Call = { ...draft, call };
-    this.#calls.set(call, { up, answer });
-    this.#ports.timers.after(CALL_TIMEOUT_MS, () => {
-      if (this.#calls.delete(call)) answer(new Error("TimeoutOnRpcCall: Node request timeout"));
+    const cancel = this.#ports.timers.after(CALL_TIMEOUT_MS, () => {
+      this.#calls.delete(call);
+      answer(new Error("TimeoutOnRpcCall: Node request timeout"));
+    });
+    this.#calls.set(call, {
+      up,
+      answer: (down) => {
+        cancel();
+        answer(down);
+      },
     });
     if (this.#link.state === "open") this.#link.link.send(up);
     else this.open();

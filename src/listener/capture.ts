@@ -6,7 +6,7 @@ import type { Change } from "./changes.ts";
 import type { Config } from "./config.ts";
 import { changeLine, type Edge, postBatch } from "./delivery.ts";
 import { fetchRound } from "./fetch.ts";
-import { Lanes, type Parcel, tooLarge } from "./lanes.ts";
+import { Lanes, type Parcel } from "./lanes.ts";
 import { type Lease, renewLease } from "./lease.ts";
 import type { Log } from "./log.ts";
 import { notifyListeners } from "./notify.ts";
@@ -19,7 +19,7 @@ export class LeadershipLost extends Error {
 }
 
 /** Milliseconds. */
-const every = { store: 200, renew: 3_000, reconcile: 2_000, reconcileAfterFailure: 30_000, rotate: 60_000 } as const;
+const every = { store: 200, renew: 3_000, reconcile: 2_000, reconcileAfterFailure: 5_000, rotate: 60_000 } as const;
 
 export class Capture {
   readonly progress: Progress;
@@ -45,6 +45,7 @@ export class Capture {
     this.#ended = ended;
     this.#catalogue = new Catalogue(client);
     this.progress = new Progress(lease.place);
+    ended.signal.addEventListener("abort", () => this.progress.end(), { once: true });
     this.lanes = new Lanes({
       source: lease.source,
       epoch: lease.epoch,
@@ -55,6 +56,7 @@ export class Capture {
         this.progress.settle(parcel.delivery, parcel.bytes);
       },
       fenced: () => ended.abort(new LeadershipLost("the edge has heard from a newer listener")),
+      failed: (error) => ended.abort(error),
       log,
     });
   }
@@ -78,7 +80,8 @@ export class Capture {
     // What an earlier owner read and did not store, the edge may have had: all of the first difference.
     let redelivered = true;
     while (!signal.aborted) {
-      await this.progress.room(signal);
+      await this.progress.room();
+      if (signal.aborted) return;
       const startedAt = performance.now();
       const round = await fetchRound(this.#client, place);
       await this.#dispatch(round.changes, round.next, redelivered);
@@ -107,7 +110,7 @@ export class Capture {
         this.progress.settle(delivery, bytes);
         continue;
       }
-      known.push({ change, line, bytes, captured, redelivered, delivery });
+      known.push({ change, line, bytes, captured, redelivered, shrunk: false, delivery });
     }
     const byFeed = Map.groupBy(known, ({ captured: { table } }) => `${table.schema}.${table.table}`);
     for (const [feed, parcels] of byFeed) this.lanes.add(feed, parcels);
@@ -175,7 +178,7 @@ export class Capture {
     });
     const [images] = rows;
     if (!images) throw new Error(`change ${seq} is no longer in the outbox`);
-    return changeLine({ ...parcel.change, ...images }, [tooLarge]);
+    return changeLine({ ...parcel.change, ...images }, true);
   }
 }
 

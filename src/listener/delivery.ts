@@ -33,12 +33,19 @@ export interface Edge {
   secret: string;
 }
 
-/** A change as a line of the body. Images are spliced in as text; JSON allows line breaks only between tokens. */
-export function changeLine(change: Change, errors: string[] = []): string {
+/** What a change says that lost values to its size, in Supabase's words. */
+const tooLarge = "Error 413: Payload Too Large";
+
+/**
+ * A change as a line of the body; `reduced` when values were left out. Images are spliced in as text: JSON allows line
+ * breaks only between tokens. An image that should be there and is not was too large to capture or to carry.
+ */
+export function changeLine(change: Change, reduced = false): string {
   const { seq, xid, relid, op, at } = change;
-  const images = [image("new", change.new), image("old", change.old)].join("");
-  const failures = errors.length > 0 ? `,"errors":${JSON.stringify(errors)}` : "";
-  return `{"id":"${seq}","x":"${xid}","r":${relid},"op":"${op}","at":"${at}"${images}${failures}}`;
+  const incomplete = (change.new === null && "IU".includes(op)) || (change.old === null && "UD".includes(op));
+  const errors = reduced || incomplete ? `,"errors":${JSON.stringify([tooLarge])}` : "";
+  const images = image("new", change.new) + image("old", change.old);
+  return `{"id":"${seq}","x":"${xid}","r":${relid},"op":"${op}","at":"${at}"${images}${errors}}`;
 }
 
 function image(name: string, json: string | null): string {

@@ -5,8 +5,8 @@
 import type pg from "pg";
 import { type Change, type Op, type Place, parseSnapshot } from "./changes.ts";
 
-/** The most of one round: changes, and bytes of their images as stored (compressed). */
-export const roundLimits = { changes: 10_000, bytes: 8_000_000 } as const;
+/** The most of one round: changes, and bytes of their images. An image larger than `image` is not read at all. */
+const most = { changes: 10_000, bytes: 8_000_000, image: 64_000_000 } as const;
 
 export interface Round {
   /** In the order to deliver. */
@@ -41,18 +41,20 @@ const statement = `
   ), page as (
     select *,
       row_number() over (order by seq) as number,
-      coalesce(sum(coalesce(pg_column_size(new), 0) + coalesce(pg_column_size(old), 0))
+      coalesce(sum(coalesce(octet_length(new::text), 0) + coalesce(octet_length(old::text), 0))
         over (order by seq rows between unbounded preceding and 1 preceding), 0) as bytes_before
     from unread
     where seq > $3::bigint and ($4::pg_snapshot is null or pg_visible_in_snapshot(xid, $4::pg_snapshot))
-    order by seq limit ${roundLimits.changes + 1}
+    order by seq limit ${most.changes + 1}
   )
   select pg_current_snapshot()::text as snapshot, (select count(*) from page) as found,
     null as seq, null as xid, null as relid, null as op, null as at, null as new, null as old
   union all
   select null, null, seq, xid, relid, op,
-    to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), new::text, old::text
-  from page where number <= ${roundLimits.changes} and bytes_before < ${roundLimits.bytes}`;
+    to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    case when octet_length(new::text) <= ${most.image} then new::text end,
+    case when octet_length(old::text) <= ${most.image} then old::text end
+  from page where number <= ${most.changes} and bytes_before < ${most.bytes}`;
 
 const asText = { getTypeParser: () => (text: string) => text };
 

@@ -9,6 +9,8 @@ import type { Delivery } from "./progress.ts";
 const most = { changes: 1_000, bytes: 1_000_000, inFlight: 32 } as const;
 const backoff = { first: 50, last: 5_000 } as const;
 
+const wrongSecret = "the edge refuses our signature: REALTIME_LISTENER_SECRET differs between listener and edge";
+
 /** A change on its way. */
 export interface Parcel {
   change: Change;
@@ -17,6 +19,8 @@ export interface Parcel {
   bytes: number;
   captured: Captured;
   redelivered: boolean;
+  /** It lost its large values already. */
+  shrunk: boolean;
   delivery: Delivery;
 }
 
@@ -29,6 +33,8 @@ export interface Outlet {
   settled(parcel: Parcel): void;
   /** Someone newer delivers: this listener must stop. */
   fenced(): void;
+  /** A lane cannot go on. */
+  failed(error: unknown): void;
   log: Log;
 }
 
@@ -42,8 +48,8 @@ export class Lanes {
   /** Ends waiting and new batches; `#cut` ends what is in flight too. */
   #drain = new AbortController();
   #cut = new AbortController();
-  /** Since when the edge has not acknowledged what it was sent; null while all is well. */
-  failingSince: number | null = null;
+  /** Since when, and why, the edge has not taken what it was sent; null while all is well. */
+  failing: { since: Date; reason: string } | null = null;
 
   constructor(outlet: Outlet) {
     this.#outlet = outlet;
@@ -58,7 +64,9 @@ export class Lanes {
     }
     const fresh = [...parcels];
     this.#lanes.set(feed, fresh);
-    const run = this.#run(feed, fresh).finally(() => this.#running.delete(run));
+    const run = this.#run(feed, fresh)
+      .catch((error: unknown) => this.#outlet.failed(error))
+      .finally(() => this.#running.delete(run));
     this.#running.add(run);
   }
 
@@ -102,28 +110,17 @@ export class Lanes {
     const lines = parcels.map((parcel) => parcel.line);
     for (let wait: number = backoff.first; ; wait = Math.min(backoff.last, wait * 2)) {
       const answer = await this.#post(header, lines);
-      if (answer.kind === "acked") this.failingSince = null;
+      if (answer.kind === "acked") this.failing = null;
       if (answer.kind === "acked" || answer.kind === "too-large") return answer.kind;
       if (answer.kind === "fenced") {
         this.#outlet.fenced();
         return "stopped";
       }
       if (this.#drain.signal.aborted) return "stopped";
-      this.failingSince ??= Date.now();
-      if (answer.kind === "unauthorized") {
-        wait = backoff.last;
-        this.#outlet.log.error(
-          "the edge refuses our signature: REALTIME_LISTENER_SECRET differs between listener and edge",
-          { feed },
-        );
-      } else {
-        this.#outlet.log.warn("the edge did not take a batch; trying again", {
-          feed,
-          batch: header.batch,
-          wait,
-          reason: answer.reason,
-        });
-      }
+      if (answer.kind === "unauthorized") wait = backoff.last;
+      const reason = answer.kind === "unauthorized" ? wrongSecret : answer.reason;
+      this.failing = { since: this.failing?.since ?? new Date(), reason };
+      this.#outlet.log.warn("the edge did not take a batch; trying again", { feed, batch: header.batch, wait, reason });
       header.redelivered = true;
       for (const parcel of parcels) parcel.redelivered = true;
       await sleep(wait, undefined, { signal: this.#drain.signal }).catch(() => {});
@@ -156,7 +153,8 @@ export class Lanes {
   }
 
   async #shrink(feed: string, parcel: Parcel): Promise<void> {
-    const harder = parcel.line.includes(tooLarge);
+    const harder = parcel.shrunk;
+    parcel.shrunk = true;
     this.#outlet.log.warn("a change is too large for the edge; its large values are left out", {
       feed,
       id: parcel.change.seq,
@@ -164,9 +162,6 @@ export class Lanes {
     parcel.line = await this.#outlet.shrink(parcel, harder);
   }
 }
-
-/** What a change says that lost its large values, in Supabase's words. */
-export const tooLarge = "Error 413: Payload Too Large";
 
 /** How many parcels of the lane's head make the next batch: within both limits, and always one. */
 function fitting(lane: Parcel[], limit: number): number {

@@ -1,13 +1,14 @@
 // The reader's lease: who may deliver now, under which epoch, and from which place.
+import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { type Place, parseSnapshot } from "./changes.ts";
 
 /** How long a lease holds without renewal, seconds. */
-export const leaseSeconds = 10;
+const leaseSeconds = 10;
 
 export interface Lease {
   owner: string;
-  /** Grows with every change of owner; the edge refuses what comes from an older one. */
+  /** Grows with every owner; the edge refuses what comes from an older one. */
   epoch: number;
   /** Who this database is to the edge; a change is known by this and its seq. */
   source: string;
@@ -29,17 +30,18 @@ interface Row {
 const lease = `make_interval(secs => ${leaseSeconds})`;
 
 /**
- * Takes the lease if it is free, expired, already `owner`'s, or its owner's session is gone; null when another holds
- * it. `client` is to be the session that renews.
+ * Takes the lease if it is free, expired, or its owner's session is gone; null when another holds it. `client` is to
+ * be the session that renews. Whoever takes it is a new owner: batches count from one under a new epoch.
  */
-export async function takeLease(client: pg.ClientBase, owner: string): Promise<Lease | null> {
+export async function takeLease(client: pg.ClientBase): Promise<Lease | null> {
+  const owner = randomUUID();
   const { rows } = await client.query<Row>(
     `update realtime.cdc_consumers c
-     set epoch = c.epoch + (c.owner is distinct from $1::uuid)::int, owner = $1::uuid,
+     set epoch = c.epoch + 1, owner = $1::uuid,
          lease_until = clock_timestamp() + ${lease}, owner_pid = me.pid, owner_started = me.backend_start
      from realtime.settings s, pg_control_system() p, pg_stat_activity me
      where c.name = 'edge' and me.pid = pg_backend_pid()
-       and (c.owner is null or c.owner = $1::uuid or c.lease_until < clock_timestamp()
+       and (c.owner is null or c.lease_until < clock_timestamp()
          or not exists (select from pg_stat_activity a where a.pid = c.owner_pid and a.backend_start = c.owner_started))
      returning c.epoch, s.source, c.seen::text, c.target::text, c.page_seq,
        c.system_id = p.system_identifier as same_system, pg_current_snapshot()::text as now`,

@@ -1,5 +1,4 @@
 // The listener's life: connect, win the lease, capture; and again after whatever ends it.
-import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { Bell } from "./bell.ts";
@@ -11,8 +10,9 @@ import type { Log } from "./log.ts";
 /** Milliseconds; after a loss the other listener is given time to take over. */
 const reconnect = { first: 100, last: 5_000, afterLoss: 2_000 } as const;
 const standbyPause = 500;
-const drainPatience = 4_000;
+const drainPatience = 3_500;
 const queryPatience = 20_000;
+const farewellPatience = 1_000;
 
 export interface Status {
   ok: boolean;
@@ -22,15 +22,14 @@ export interface Status {
   /** Changes fetched and not yet acknowledged by the edge; more may wait in the outbox. */
   backlog: number;
   lastAckAt: string | null;
-  /** Since when the edge has not taken what it was sent. */
-  edgeFailingSince: string | null;
+  /** Since when, and why, the edge has not taken what it was sent. */
+  edgeFailing: { since: string; reason: string } | null;
   error: string | null;
 }
 
 export class Listener {
   #config: Config;
   #log: Log;
-  #owner = randomUUID();
   #stop = new AbortController();
   #ended: Promise<void> = Promise.resolve();
   #phase: "connecting" | "standby" | "leading" | "draining" = "connecting";
@@ -54,16 +53,15 @@ export class Listener {
 
   status(): Status {
     const current = this.#current;
-    const failingSince = current?.capture.lanes.failingSince ?? null;
+    const failing = current?.capture.lanes.failing ?? null;
     return {
-      ok: this.#phase === "standby" || (this.#phase === "leading" && failingSince === null),
-      state:
-        this.#phase === "leading" && current ? current.bell.state : this.#phase === "leading" ? "active" : this.#phase,
+      ok: this.#phase === "standby" || (this.#phase === "leading" && failing === null),
+      state: this.#phase === "leading" ? (current?.bell.state ?? "connecting") : this.#phase,
       leaseHolder: current !== null,
       epoch: current?.epoch ?? null,
       backlog: current?.capture.progress.changes ?? 0,
       lastAckAt: current?.capture.lastAckAt?.toISOString() ?? null,
-      edgeFailingSince: failingSince === null ? null : new Date(failingSince).toISOString(),
+      edgeFailing: failing && { since: failing.since.toISOString(), reason: failing.reason },
       error: this.#error,
     };
   }
@@ -78,8 +76,6 @@ export class Listener {
         this.#error = error instanceof Error ? error.message : String(error);
         if (error instanceof LeadershipLost) {
           this.#log.warn("stopped delivering", { reason: error });
-          // A new owner has a new epoch, should there be no other listener.
-          this.#owner = randomUUID();
           wait = reconnect.afterLoss;
         } else {
           this.#log.error("lost PostgreSQL; connecting again", { error });
@@ -102,9 +98,11 @@ export class Listener {
       await Promise.all(clients.map((client) => client.connect()));
       // Fresh tables have no statistics; the indexes are right for every fetch. A lock on a user's table is asked
       // for so briefly that writers behind us do not notice.
-      await reader.query("set enable_seqscan = off; set lock_timeout = '200ms'; set synchronous_commit = off");
+      await reader.query("set enable_seqscan = off; set lock_timeout = '200ms'");
       const lease = await this.#wait(reader, ended.signal);
       if (!lease) return;
+      // Taking the lease must outlive a crash, or an epoch comes twice; losing a stored place only repeats changes.
+      await reader.query("set synchronous_commit = off");
       if (lease.gap)
         this.#log.error("the stored place is not of this cluster; changes before now are lost to subscribers");
       const bell = new Bell(ears, this.#log);
@@ -130,13 +128,13 @@ export class Listener {
     } finally {
       this.#stop.signal.removeEventListener("abort", onStop);
       this.#current = null;
-      await Promise.allSettled(clients.map((client) => client.end()));
+      await Promise.race([Promise.allSettled(clients.map((client) => client.end())), sleep(farewellPatience)]);
     }
   }
 
   async #wait(reader: pg.Client, signal: AbortSignal) {
     while (!signal.aborted) {
-      const lease = await takeLease(reader, this.#owner);
+      const lease = await takeLease(reader);
       if (lease) return lease;
       this.#phase = "standby";
       await sleep(standbyPause, undefined, { signal }).catch(() => {});

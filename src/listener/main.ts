@@ -5,6 +5,9 @@ import { createLog } from "./log.ts";
 import { serve } from "./server.ts";
 import { SqlOverHttp } from "./sql-over-http.ts";
 
+/** Milliseconds after which a stop that hangs is ended. */
+const stopPatience = 5_000;
+
 try {
   await main();
 } catch (error) {
@@ -25,6 +28,7 @@ async function main(): Promise<void> {
     if (stopping) return;
     stopping = true;
     log.info("stopping", { signal });
+    setTimeout(() => process.exit(1), stopPatience).unref();
     server.close();
     server.closeIdleConnections();
     await listener.stop();

@@ -17,7 +17,8 @@ export class Progress {
   changes = 0;
   bytes = 0;
   #deliveries: Delivery[] = [];
-  #roomWaiters: (() => void)[] = [];
+  #wake: (() => void) | null = null;
+  #ended = false;
 
   constructor(place: Place) {
     this.acked = place;
@@ -41,17 +42,22 @@ export class Progress {
     this.changes -= 1;
     this.bytes -= bytes;
     this.#advance();
-    if (this.bytes < mostUnacked) for (const go of this.#roomWaiters.splice(0)) go();
+    if (this.bytes < mostUnacked) this.#wake?.();
   }
 
-  /** Resolves when there is room for another round. */
-  async room(signal: AbortSignal): Promise<void> {
-    while (this.bytes >= mostUnacked && !signal.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#roomWaiters.push(resolve);
-        signal.addEventListener("abort", () => resolve(), { once: true });
-      });
-    }
+  /** Resolves when there is room for another round, or at `end`. For one caller. */
+  async room(): Promise<void> {
+    if (this.bytes < mostUnacked || this.#ended) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    this.#wake = null;
+  }
+
+  /** No further round: whoever waits for room need not. */
+  end(): void {
+    this.#ended = true;
+    this.#wake?.();
   }
 
   #advance(): void {

@@ -26,7 +26,8 @@ const presenceSchema = z
   .object({
     key: z
       .union([z.string(), z.number().transform(String)])
-      .transform((key) => key.slice(0, MAX_KEY_LENGTH))
+      // A presence_state with a key `ids` breaks stock clients (protocol.md §0 rule 6): such a key counts as none.
+      .transform((key) => (key === "ids" ? "" : key.slice(0, MAX_KEY_LENGTH)))
       .catch(""),
     enabled: flag,
   })

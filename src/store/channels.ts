@@ -46,6 +46,7 @@ const MEMBERS = "(select count(*)::int from realtime.channel_members m where m.c
 
 export type ChannelStore = ReturnType<typeof channelStore>;
 
+/** The part of the store that holds channels. Each call throws what `Query` throws. */
 export function channelStore(query: Query) {
   return {
     /** Makes a channel. Undefined when the slug is taken. */

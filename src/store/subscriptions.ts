@@ -24,6 +24,7 @@ const COLUMNS = "id, table_name, events, filter, created_at, updated_at";
 
 export type SubscriptionStore = ReturnType<typeof subscriptionStore>;
 
+/** The part of the store that holds table subscriptions. Each call throws what `Query` throws. */
 export function subscriptionStore(query: Query) {
   return {
     /** Captures a table: `schema.table`, `table` (of public) or `schema.*`. Throws StatementRefused with the reason. */

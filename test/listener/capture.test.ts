@@ -130,6 +130,16 @@ test("a row of 100 kB and one of 3 MB arrive whole", async () => {
   expect(seen.map((change) => String(change.new?.text).length)).toEqual([102_400, 204_800, 3_000_000]);
 });
 
+test("an image of more than 64 MB is left out and said to be, and the feed goes on", async () => {
+  await table("huge", "id int, text text");
+  await db.query("insert into huge values (1, repeat('x', 70000000)), (2, 'small')");
+  const seen = await changes("public.huge", 2);
+  expect(seen[0]?.new).toBeUndefined();
+  expect(seen[0]?.errors).toEqual(["Error 413: Payload Too Large"]);
+  expect(seen[1]).toMatchObject({ new: { id: 2, text: "small" } });
+  expect(seen[1]?.errors).toBeUndefined();
+});
+
 test("a batch that is too large is split; a single change that is loses its large values and says so", async () => {
   await table("wide", "id int primary key, text text");
   edge.answer = ({ changes: sent, body }) => (sent.length > 3 || body.length > 5_000 ? 413 : 200);

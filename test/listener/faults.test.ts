@@ -107,7 +107,14 @@ test("eight writers, rollbacks, a long transaction, a listener killed twice, an 
       await sleep(300);
       listener = await listen();
     })();
-    await Promise.all([long, faults, ...writers]);
+    // The outbox changes its slot all the while.
+    const turns = (async () => {
+      while (Date.now() < endAt) {
+        await pool.query("select realtime.cdc_rotate()");
+        await sleep(60);
+      }
+    })();
+    await Promise.all([long, faults, turns, ...writers]);
 
     const { rows } = await pool.query<{ id: number; old_value: number | null; new_value: number }>(
       "select id, old_value, new_value from truth order by at",

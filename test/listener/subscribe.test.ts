@@ -49,7 +49,8 @@ describe("migrations", () => {
     expect(await migrate(postgres.url)).toContain("0002_tables");
   });
 
-  test("need neither superuser nor extension", async () => {
+  test("need neither superuser nor extension, also where the roles are not there yet", async () => {
+    await db.query("drop schema realtime cascade; drop role anon, authenticated, service_role");
     await db.query("create role plain login password 'plain' createrole");
     await db.query("create database plain owner plain");
     const url = new URL(postgres.url);
@@ -59,7 +60,22 @@ describe("migrations", () => {
     await client.connect();
     await client.query("create table t (id int); select realtime.subscribe('t'); insert into t values (1)");
     expect((await client.query("select op from realtime.changes_a")).rows).toEqual([{ op: "I" }]);
+    await client.query("begin; set local role anon; select realtime.topic(); commit");
     await client.end();
+    await migrate(db);
+  });
+
+  test("say what an administrator must run where a role is missing and may not be made", async () => {
+    await db.query("create role weak login password 'weak'");
+    await db.query("create database weak owner weak");
+    const url = new URL(postgres.url);
+    url.username = url.password = url.pathname = "weak";
+    await db.query("alter role anon rename to was_anon");
+    await expect(migrate(url.href)).rejects.toMatchObject({
+      code: "42501",
+      message: expect.stringContaining("An administrator runs: create role anon nologin"),
+    });
+    await db.query("alter role was_anon rename to anon");
   });
 
   test("grant nothing to everyone, and put row-level security on every table", async () => {

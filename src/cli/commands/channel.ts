@@ -10,6 +10,7 @@ import { count, stamp } from "../time.ts";
 const TYPES = ["public", "private", "presence", "direct"] as const;
 type ChannelType = (typeof TYPES)[number];
 
+/** Adds the group channel: create, list, get and delete. */
 export function channelCommands(realtime: Command): void {
   const channel = realtime.command("channel").description("make, list, show and delete channels");
   channel

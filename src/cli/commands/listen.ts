@@ -1,8 +1,8 @@
 // The command listen: row changes of a table, or messages of a channel, as they come.
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { feedTopic, wireTopic } from "../../protocol/topics.ts";
+import { feedName, feedTopic, wireTopic } from "../../protocol/topics.ts";
 import { text } from "../arguments.ts";
-import { CliError } from "../errors.ts";
+import { CliError, EXIT } from "../errors.ts";
 import { type Followed, follow } from "../follow.ts";
 import { jsonLine, line, progress, warning } from "../output.ts";
 import { admin, answer, findServer, type Server, segment } from "../server.ts";
@@ -22,6 +22,7 @@ interface Target {
   show(format: ListenFormat, message: Followed): void;
 }
 
+/** Adds listen. */
 export function listenCommand(realtime: Command): void {
   realtime
     .command("listen")
@@ -81,17 +82,33 @@ async function listen(
 }
 
 async function tableTarget(server: Server, name: string): Promise<Target> {
+  const { schema, table } = parseTable(name);
+  if (table === "*") throw new CliError(`${name} names many tables: listen to one of them`, { exit: EXIT.usage });
   const subscriptions = await answer(admin(server).subscriptions.$get());
-  const unquoted = name.replaceAll('"', "");
-  const wanted = [unquoted, unquoted.toLowerCase()].flatMap((table) => [table, `public.${table}`]);
-  const known = new Set(subscriptions.map(({ table_name }) => table_name));
-  const table =
-    wanted.find((table) => known.has(table)) ?? wanted.find((table) => known.has(`${table.split(".")[0]}.*`));
-  if (table === undefined || table.endsWith(".*")) {
-    const why = table === undefined ? "is not captured" : "names many tables: listen to one of them";
-    throw new CliError(`${name} ${why}${table === undefined ? `; run: nself realtime subscribe ${name}` : ""}`);
-  }
-  return { label: table, topic: wireTopic(feedTopic(table)), show: showChange };
+  const captured = new Set(subscriptions.map(({ table_name }) => table_name));
+  // As it is spelled, then as SQL would read it without quotes.
+  const spellings = [
+    { schema, table },
+    { schema: schema.toLowerCase(), table: table.toLowerCase() },
+  ];
+  const found =
+    spellings.find(({ schema, table }) => captured.has(`${schema}.${table}`)) ??
+    spellings.find(({ schema }) => captured.has(`${schema}.*`));
+  if (found === undefined) throw new CliError(`${name} is not captured; run: nself realtime subscribe ${name}`);
+  const topic = wireTopic(feedTopic(feedName(found.schema, found.table)));
+  return { label: `${found.schema}.${found.table}`, topic, show: showChange };
+}
+
+/** Reads `schema.table`, or `table` of schema public; a part may be quoted as in SQL. */
+function parseTable(name: string): { schema: string; table: string } {
+  const [, schema, table] = /^(?:("(?:[^"]|"")+"|[^".]+)\.)?("(?:[^"]|"")+"|[^"]+)$/.exec(name) ?? [];
+  if (table === undefined)
+    throw new CliError(`${name} is no name of a table: write schema.table`, { exit: EXIT.usage });
+  return { schema: schema === undefined ? "public" : unquoted(schema), table: unquoted(table) };
+}
+
+function unquoted(part: string): string {
+  return part.startsWith('"') ? part.slice(1, -1).replaceAll('""', '"') : part;
 }
 
 async function channelTarget(server: Server, name: string): Promise<Target> {
@@ -100,8 +117,9 @@ async function channelTarget(server: Server, name: string): Promise<Target> {
     (channel) => channel.slug,
     (error: unknown) => {
       // A name that nobody registered is an open channel: it can be followed all the same.
-      if (error instanceof CliError && error.code === "not_found") return name;
-      throw error;
+      if (!(error instanceof CliError) || error.code !== "not_found") throw error;
+      warning(`no channel "${name}" is registered: this is the open channel of that name`);
+      return name;
     },
   );
   const topic = wireTopic(slug);
@@ -112,7 +130,9 @@ function showChange(format: ListenFormat, { event, payload }: Followed): void {
   const { schema, table, commit_timestamp: at, record, old_record: old } = payload;
   const time = Date.parse(String(at));
   const envelope = { timestamp: Math.floor(time / 1000), operation: event, schema, table, new: record, old };
-  if (format === "text") line(`[${stamp(time)}] ${event}: ${JSON.stringify(event === "DELETE" ? old : record)}`);
+  // A TRUNCATE has no row.
+  const row = record ?? old ?? {};
+  if (format === "text") line(`[${stamp(time)}] ${event}: ${JSON.stringify(row)}`);
   else showEnvelope(format, `realtime:table:${schema}.${table}`, envelope);
 }
 

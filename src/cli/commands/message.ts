@@ -15,6 +15,7 @@ interface Message {
   sent_at: string;
 }
 
+/** Adds broadcast, messages and replay. */
 export function messageCommands(realtime: Command): void {
   realtime
     .command("broadcast")

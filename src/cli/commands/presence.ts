@@ -8,6 +8,7 @@ import { ago, count, lastSeen } from "../time.ts";
 const STATUSES = ["online", "away", "offline"] as const;
 type Status = (typeof STATUSES)[number];
 
+/** Adds the group presence: track, get, online and count. */
 export function presenceCommands(realtime: Command): void {
   const presence = realtime.command("presence").description("who is online, away or offline");
   presence

@@ -4,6 +4,7 @@ import { type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, progress, show, success } from "../output.ts";
 import { admin, answer, segment } from "../server.ts";
 
+/** Adds subscribe, unsubscribe and subscriptions. */
 export function subscriptionCommands(realtime: Command): void {
   realtime
     .command("subscribe")

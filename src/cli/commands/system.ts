@@ -6,6 +6,7 @@ import { bad, heading, line, list, progress, show, success } from "../output.ts"
 import { admin, answer, findServer, type Server } from "../server.ts";
 import { ago, count, secondsSince } from "../time.ts";
 
+/** Adds init, status and connections. */
 export function systemCommands(realtime: Command): void {
   realtime
     .command("init")
@@ -36,9 +37,15 @@ async function migrateSchema(databaseUrl: string): Promise<void> {
   // Loaded here alone: no other command needs a PostgreSQL client, and each should start at once.
   const { migrate } = await import("../../listener/migrate.ts");
   const applied = await migrate(databaseUrl).catch((cause: unknown) => {
-    throw new CliError(`the database schema: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new CliError(`the database schema: ${reasonOf(cause)}`, { cause });
   });
   success(applied.length === 0 ? "Database schema up to date" : `Database schema ready (${applied.length} migrations)`);
+}
+
+/** Node gives no message, only a code, when each of a host's addresses refused. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.message || ("code" in error ? String(error.code) : error.name);
 }
 
 const NOT_INITIALISED = "Not initialised. Run: nself realtime init";

@@ -78,7 +78,7 @@ export async function register(
   };
   const created = await ports.store.channels.create(draft);
   const channel =
-    created ?? (update ? await ports.store.channels.update(draft) : await ports.store.channels.find(slug));
+    created ?? (update ? await ports.store.channels.update(draft) : await ports.store.channels.findSlug(slug));
   if (channel === undefined) throw new Problem("conflict", `channel "${slug}" was deleted meanwhile: try again`);
   if (channel.type !== draft.type) {
     throw new Problem(

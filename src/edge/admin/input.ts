@@ -1,6 +1,7 @@
 // Input of the admin API: schemas at the door, and refusals that name what is wrong.
 import { validator } from "hono/validator";
 import { z } from "zod";
+import { exceeds } from "../../protocol/json.ts";
 import { Problem } from "./problem.ts";
 
 /** Longest channel name, reference, user id and event name, in UTF-16 units: each is part of a topic, a row or a frame. */
@@ -13,7 +14,7 @@ export const name = z.string().min(1).max(MAX_NAME_LENGTH);
 /** A JSON object of the user's own. */
 export const metadata = z
   .record(z.string(), z.unknown(), { error: "must be a JSON object" })
-  .refine((value) => JSON.stringify(value).length <= MAX_METADATA_BYTES, {
+  .refine((value) => !exceeds(JSON.stringify(value), MAX_METADATA_BYTES), {
     error: `must not be larger than ${MAX_METADATA_BYTES} bytes of JSON`,
   });
 

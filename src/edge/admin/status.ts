@@ -27,7 +27,7 @@ export const status = new Hono<AdminEnv>()
   .post("/init", async (c) => {
     const { ports } = c.var;
     // Whatever was made of the default channel since the first time is left alone.
-    const there = await ports.store.channels.find(DEFAULT_CHANNEL);
+    const there = await ports.store.channels.findSlug(DEFAULT_CHANNEL);
     if (there === undefined) await register(ports, { name: DEFAULT_CHANNEL }, false);
     return c.json({ channel: DEFAULT_CHANNEL, created: there === undefined });
   });

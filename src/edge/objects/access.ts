@@ -8,6 +8,9 @@ import type { ChannelConfig } from "./rpc.ts";
 
 /** How long "it is not registered", "it is captured" and the like hold before PostgreSQL is asked again. */
 const FRESH_MS = 30_000;
+/** How long a join waits for PostgreSQL, and how long after a failure the next one does not even try. */
+const PATIENCE_MS = 2_000;
+const AWAY_MS = 2_000;
 /** A feed that is not captured may be in a moment: the user is just about to subscribe it. */
 const NOT_CAPTURED_MS = 1_000;
 
@@ -19,6 +22,7 @@ export class CachedAccess implements ChannelAccess {
   readonly #env: Env;
   readonly #store: ChannelStore;
   #registration: { readonly value: Registration; readonly until: number } | undefined;
+  #awayUntil = 0;
   #captured: { readonly value: boolean; readonly until: number } | undefined;
 
   constructor(name: ObjectName, env: Env, store: ChannelStore) {
@@ -33,14 +37,14 @@ export class CachedAccess implements ChannelAccess {
 
   async isMember(user: string): Promise<boolean> {
     const registration = await this.#lookup();
-    return registration !== null && openStore(this.#env).channels.isMember(registration.id, user);
+    return registration !== null && this.#ask(() => openStore(this.#env).channels.isMember(registration.id, user));
   }
 
   async captured(): Promise<boolean> {
     if (this.#captured !== undefined && Date.now() < this.#captured.until) return this.#captured.value;
     const names = parseFeedName(this.#name.sub.slice("table:".length));
     if (names === undefined) return false;
-    const value = await openStore(this.#env).tables.isCaptured(names.schema, names.table);
+    const value = await this.#ask(() => openStore(this.#env).tables.isCaptured(names.schema, names.table));
     this.#captured = { value, until: Date.now() + (value ? FRESH_MS : NOT_CAPTURED_MS) };
     return value;
   }
@@ -61,7 +65,7 @@ export class CachedAccess implements ChannelAccess {
   async #lookup(): Promise<Registration> {
     if (this.#registration !== undefined && Date.now() < this.#registration.until) return this.#registration.value;
     try {
-      const found = await openStore(this.#env).channels.findSlug(this.#name.sub);
+      const found = await this.#ask(() => openStore(this.#env).channels.findSlug(this.#name.sub));
       this.#remember(found === undefined ? null : { id: found.id, type: found.type });
     } catch (error) {
       const kept = this.#store.get("registration");
@@ -69,5 +73,19 @@ export class CachedAccess implements ChannelAccess {
       this.#registration = { value: JSON.parse(kept), until: Date.now() + FRESH_MS };
     }
     return this.#registration?.value ?? null;
+  }
+
+  /** Asks PostgreSQL, but not for long, and not at all just after it has failed to answer. */
+  async #ask<T>(question: () => Promise<T>): Promise<T> {
+    if (Date.now() < this.#awayUntil) throw new Error("PostgreSQL is away");
+    try {
+      return await Promise.race([
+        question(),
+        scheduler.wait(PATIENCE_MS).then(() => Promise.reject(new Error("no answer"))),
+      ]);
+    } catch (error) {
+      this.#awayUntil = Date.now() + AWAY_MS;
+      throw error;
+    }
   }
 }

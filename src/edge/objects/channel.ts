@@ -25,7 +25,7 @@ import type {
   StoredMessage,
 } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
-import { type Attachment, attach, attachmentOf, channelEnd, openLink } from "./sockets.ts";
+import { type Attachment, answerClose, attach, attachmentOf, channelEnd, LOST, openLink, UNUSED } from "./sockets.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
@@ -116,14 +116,35 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return this.#core.receive(known.link, message);
   }
 
-  override webSocketClose(ws: WebSocket): void {
+  override webSocketClose(ws: WebSocket, code: number): void {
+    answerClose(ws, code);
     const known = this.#known(ws);
-    if ("session" in known) return this.#clients.closed(known.session);
-    this.#core.unlinked(known.link);
+    if ("session" in known) this.#clients.closed(known.session);
+    else {
+      this.#core.unlinked(known.link);
+      if (code !== UNUSED.code) this.#wake(known.link.gateway);
+    }
+    this.#report();
   }
 
   override webSocketError(ws: WebSocket): void {
-    this.webSocketClose(ws);
+    this.webSocketClose(ws, LOST);
+  }
+
+  /** A link broke: its gateway may have gone to sleep with its sockets open, and does not know that it misses us. */
+  #wake(gateway: string): void {
+    const object = gateway.startsWith(DIRECT)
+      ? this.env.CHANNEL.getByName(gateway.slice(DIRECT.length))
+      : this.env.GATEWAY.getByName(gateway);
+    this.ctx.waitUntil(object.wake().catch(() => {}));
+  }
+
+  /** Being called is enough: the constructor has opened all links again. */
+  wake(): void {}
+
+  #report(): void {
+    const { sessions } = this.#clients;
+    this.#holder.tell(sessions.size > 0 || this.#core.presence.list().length > 0 || this.#store.sights().length > 0);
   }
 
   #known(ws: WebSocket): { readonly session: string } | { readonly link: Link } {
@@ -139,6 +160,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   override alarm(): void {
     this.#core.alarm();
     this.#clients.alarm();
+    this.#report();
   }
 
   async publish(message: {

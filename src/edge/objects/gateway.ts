@@ -6,7 +6,7 @@ import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
-import { attachmentOf, openLink } from "./sockets.ts";
+import { answerClose, attachmentOf, LOST, openLink } from "./sockets.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
@@ -42,13 +42,14 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
     this.#core.receive(this.#sessionOf(ws), data);
   }
 
-  override webSocketClose(ws: WebSocket): void {
+  override webSocketClose(ws: WebSocket, code: number): void {
+    answerClose(ws, code);
     this.#core.closed(this.#sessionOf(ws));
     this.#holder.tell(this.#core.sessions.size > 0);
   }
 
   override webSocketError(ws: WebSocket): void {
-    this.webSocketClose(ws);
+    this.webSocketClose(ws, LOST);
   }
 
   #sessionOf(ws: WebSocket): string {

@@ -29,6 +29,15 @@ function closeQuietly(ws: WebSocket, code: number, reason: string): void {
   if (ws.readyState === WebSocket.OPEN) ws.close(code, reason);
 }
 
+/**
+ * Answers the other side's close, which the platform leaves to the object. 1005 and 1006 stand for "no code came" and
+ * may not be sent.
+ */
+export function answerClose(ws: WebSocket, code: number): void {
+  if (ws.readyState === WebSocket.CLOSED || code === LOST) return;
+  ws.close(code === 1005 || code === 1015 ? 1000 : code, "");
+}
+
 /** A client's socket. */
 export function clientSocket(ws: WebSocket): Socket {
   return {
@@ -46,6 +55,12 @@ export function channelEnd(ws: WebSocket, gateway: string): Link {
     close: (code, reason) => closeQuietly(ws, code, reason),
   };
 }
+
+/** The code of a close that never came: the connection just ended. */
+export const LOST = 1006;
+
+/** How a gateway closes a link that it needs no more: any other end of a link is an accident. */
+export const UNUSED = { code: 1000, reason: "unused" };
 
 /** Opens the gateway's end of a link. Rejects when the channel object does not take it. */
 export async function openLink(
@@ -76,7 +91,7 @@ export async function openLink(
     close: () => {
       // After our own close no event comes, so nothing is to be told (workerd#4327).
       open = false;
-      closeQuietly(ws, 1000, "unused");
+      closeQuietly(ws, UNUSED.code, UNUSED.reason);
     },
   };
 }

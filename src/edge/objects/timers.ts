@@ -5,7 +5,8 @@ export function objectTimers(ctx: DurableObjectState): Timers {
   return {
     now: () => Date.now(),
     after: (ms, run) => {
-      setTimeout(run, ms);
+      const timer = setTimeout(run, ms);
+      return () => clearTimeout(timer);
     },
     alarm: (at) => ctx.waitUntil(wish(ctx.storage, at)),
   };
