@@ -81,6 +81,7 @@ class Load {
     await this.#drained();
 
     const deliveries = this.#latencies.length;
+    if (deliveries === 0) throw new Error(`nothing came of ${this.#publishes.length} publishes`);
     const spreads = this.#publishes.map(({ first, last }) => last - first);
     return {
       publishes: this.#publishes.length,

@@ -42,6 +42,7 @@ const figures: readonly Figure[] = [
   { label: "saturated: deliveries/s", digits: 0, read: ({ deliveriesPerSecond }) => deliveriesPerSecond },
   { label: "saturated: µs CPU a delivery", digits: 1, read: ({ saturatedCpu }) => saturatedCpu },
   { label: "saturated: µs CPU of the load", digits: 1, read: ({ loadCpu }) => loadCpu },
+  { label: "µs CPU to connect and join", digits: 0, read: ({ joinCpu }) => joinCpu },
   { label: "KB memory a socket", digits: 0, read: ({ memory }) => memory / 1024 },
 ];
 

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Generator } from "./generator.ts";
 import type { Measurement } from "./orders.ts";
-import { memoryOf } from "./proc.ts";
+import { cpuOf, memoryOf } from "./proc.ts";
 import type { Plan, Scenario } from "./scenarios.ts";
 import { startBare, startOurs } from "./servers.ts";
 import { type Summary, summaryOf } from "./statistics.ts";
@@ -23,6 +23,8 @@ export interface Finding {
   readonly deliveriesPerSecond: Summary;
   /** The load generator's own CPU at saturation, microseconds a delivery: it must stay well below the server's. */
   readonly loadCpu: Summary;
+  /** Microseconds of the server's CPU for a socket to connect and join. */
+  readonly joinCpu: number;
   /** Bytes of the server's memory a socket, open and joined, before the first message. */
   readonly memory: number;
   /** Deliveries that never came, of all that were due. */
@@ -30,13 +32,14 @@ export interface Finding {
   readonly due: number;
 }
 
-/** Time for the server's memory to settle once all sockets are in. */
-const MEMORY_SETTLE_MS = 500;
+/** Time for a server to come to rest once all sockets are in. */
+const SETTLE_MS = 500;
 const WARM_UP_SECONDS = 0.5;
 
 interface Bench {
   readonly server: string;
   readonly generator: Generator;
+  readonly joinCpu: number;
   readonly memory: number;
   readonly atModerateRate: Measurement[];
   readonly atSaturation: Measurement[];
@@ -60,11 +63,12 @@ export async function runScenario(
     signal.throwIfAborted();
     progress(`connecting, ${server.name}`);
     const generator = stack.use(new Generator(server, signal));
-    const before = memoryOf(server.pid);
+    const before = { cpu: cpuOf(server.pid), memory: memoryOf(server.pid) };
     await generator.open(channels, socketsPerChannel);
-    await sleep(MEMORY_SETTLE_MS);
-    const memory = (memoryOf(server.pid) - before) / (channels * socketsPerChannel);
-    benches.push({ server: server.name, generator, memory, atModerateRate: [], atSaturation: [] });
+    await sleep(SETTLE_MS);
+    const joinCpu = (cpuOf(server.pid) - before.cpu) / (channels * socketsPerChannel);
+    const memory = (memoryOf(server.pid) - before.memory) / (channels * socketsPerChannel);
+    benches.push({ server: server.name, generator, joinCpu, memory, atModerateRate: [], atSaturation: [] });
   }
   progress("warming up");
   for (const { generator } of benches) await generator.measure(saturated, WARM_UP_SECONDS);
@@ -78,7 +82,7 @@ export async function runScenario(
   return benches.map(findingOf);
 }
 
-function findingOf({ server, memory, atModerateRate, atSaturation }: Bench): Finding {
+function findingOf({ server, joinCpu, memory, atModerateRate, atSaturation }: Bench): Finding {
   const all = [...atModerateRate, ...atSaturation];
   const missing = all.reduce((sum, measurement) => sum + measurement.missing, 0);
   return {
@@ -90,6 +94,7 @@ function findingOf({ server, memory, atModerateRate, atSaturation }: Bench): Fin
     spread: summaryOf(atModerateRate.map(({ spread }) => spread)),
     deliveriesPerSecond: summaryOf(atSaturation.map(({ deliveriesPerSecond }) => deliveriesPerSecond)),
     loadCpu: summaryOf(atSaturation.map(({ loadCpu }) => loadCpu)),
+    joinCpu,
     memory,
     missing,
     due: missing + all.reduce((sum, { deliveries }) => sum + deliveries, 0),

@@ -1,7 +1,7 @@
 // Admission: who may join a channel. The type of a registered channel decides, whatever the join says.
 import type { Joined, Joiner } from "../protocol/link.ts";
 import type { ObjectName } from "../protocol/topics.ts";
-import type { ChannelAccess } from "./ports.ts";
+import type { ChannelAccess, ChannelType } from "./ports.ts";
 
 type Refusal = Extract<Joined, { ok: false }>;
 
@@ -17,7 +17,7 @@ export async function admit(
   try {
     if (kind === "feed") return (await access.captured()) ? undefined : refuse("not captured");
     const type = await access.registeredType();
-    const isPrivate = type === null ? kind === "private" : type === "private" || type === "direct";
+    const isPrivate = type === null ? kind === "private" : isPrivateType(type);
     if (isPrivate !== (kind === "private")) {
       return { ...refuse("registered otherwise"), moved: isPrivate ? "private" : "public" };
     }
@@ -28,6 +28,11 @@ export async function admit(
     if (kind === "public") return undefined;
     return refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
   }
+}
+
+/** Whether channels of a type live in the private room of their name. */
+export function isPrivateType(type: ChannelType): boolean {
+  return type === "private" || type === "direct";
 }
 
 function refuse(reason: string): Refusal {

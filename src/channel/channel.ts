@@ -247,6 +247,7 @@ export class Channel {
     this.#ring.clear();
     this.presence.clear();
     this.#ports.store.clear();
+    this.#sequence.forget();
   }
 
   /** What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. */

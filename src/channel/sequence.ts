@@ -57,6 +57,13 @@ export class Sequence {
     if (this.#reserved > this.#last) this.#setReserved(this.#last);
   }
 
+  /** Nothing given out so far can be had any more. */
+  forget(): void {
+    this.#setReserved(this.#last);
+    this.#floor = this.#last;
+    this.#store.set("floor", String(this.#floor));
+  }
+
   #setReserved(upTo: number): void {
     this.#reserved = upTo;
     this.#store.set("reserved", String(upTo));

@@ -54,13 +54,12 @@ export async function follow(server: Server, topic: string, follower: Follower, 
   let last: Position | undefined;
   let delay = FIRST_DELAY_MS;
   while (!signal.aborted) {
-    const first = last === undefined;
     const session = new Session(topic, last, follower);
     const end = await session.run(new WebSocket(url), signal);
     if (signal.aborted) return;
     last = session.position ?? last;
     if (last === undefined) throw new CliError(`the server at ${server.url} cannot be followed: ${end}`);
-    if (first || session.position !== undefined) delay = FIRST_DELAY_MS;
+    if (session.position !== undefined) delay = FIRST_DELAY_MS;
     follower.notice(`${end}; connecting again`);
     await sleep(delay, undefined, { signal }).catch(() => undefined);
     delay = Math.min(delay * 2, MAX_DELAY_MS);

@@ -1,5 +1,9 @@
 // `nself`: the entry of the command line.
-import { run } from "./program.ts";
+import { enableCompileCache } from "node:module";
+
+// Most of a short command's time would go into compiling it; hence also the import below, which must come after.
+enableCompileCache();
+const { run } = await import("./program.ts");
 
 // The reader of a pipe may leave before we are done (`nself realtime messages general | head -1`): that is no failure.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {

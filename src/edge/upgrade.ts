@@ -4,8 +4,7 @@ import type { SessionRecord } from "../gateway/session.ts";
 import type { Version } from "../protocol/frames.ts";
 import { feedObject, parseTopic, roomObject, wireTopic } from "../protocol/topics.ts";
 import { type Env, settingsOf } from "./env.ts";
-import { SESSION_HEADER } from "./objects/clients.ts";
-import { FULL } from "./objects/gateway.ts";
+import { FULL, SESSION_HEADER } from "./objects/clients.ts";
 import { gatewayNames, placement } from "./placement.ts";
 
 /** The shared socket: many channels on one socket, by way of a gateway (protocol.md §1). */
@@ -18,7 +17,7 @@ export async function sharedSocket(request: Request, env: Env): Promise<Response
     const response = await gateway.fetch(handOver(session));
     if (response.status !== FULL) return response;
   }
-  return failure(503, `Too many connected users: all ${names.length} gateways are full`);
+  return failure(503, "Too many connected users: every gateway is full (REALTIME_GATEWAYS, REALTIME_GATEWAY_SOCKETS)");
 }
 
 /** The direct socket: one channel, straight into its object. */
@@ -29,7 +28,12 @@ export async function directSocket(request: Request, env: Env, sub: string): Pro
   if ("reason" in topic) return failure(400, topic.reason);
   const isPrivate = new URL(request.url).searchParams.get("private") === "true";
   const object = topic.kind === "feed" ? feedObject(topic.feed) : roomObject(topic.sub, isPrivate);
-  return env.CHANNEL.getByName(object).fetch(handOver(session));
+  const response = await env.CHANNEL.getByName(object).fetch(handOver(session));
+  if (response.status !== FULL) return response;
+  return failure(
+    503,
+    "Too many connected users: the channel holds as many direct sockets as it may (REALTIME_GATEWAY_SOCKETS)",
+  );
 }
 
 /** Authenticates an upgrade request. A Response is its refusal, with the statuses and bodies of protocol.md §1.4. */

@@ -4,6 +4,7 @@ import type { Claims } from "../protocol/claims.ts";
 import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
+import { exceeds } from "../protocol/json.ts";
 import { IDLE_MS, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
 import type { PresenceDiff } from "../protocol/link.ts";
 import { feedObject, parseTopic } from "../protocol/topics.ts";
@@ -62,7 +63,7 @@ export class Gateway implements RoomEvents {
           this.#rooms.set(object, new Room(object, this.#ports, this, positions.get(object)));
       }
       const room = this.room(record.object);
-      this.#enter({ ...record, session, room, claims: session.claims, bindings: bindingsOf(record) });
+      this.#enter({ ...record, session, room, bindings: bindingsOf(record) });
     }
     for (const room of this.#rooms.values()) room.open();
   }
@@ -83,8 +84,8 @@ export class Gateway implements RoomEvents {
     if (session === undefined) return;
     session.lastSeen = this.#ports.timers.now();
     session.unread = 0;
-    const size = typeof data === "string" ? data.length : data.byteLength;
-    if (size > MAX_FRAME_BYTES) return this.#end(session, closes.frameTooLarge);
+    const tooLarge = typeof data === "string" ? exceeds(data, MAX_FRAME_BYTES) : data.byteLength > MAX_FRAME_BYTES;
+    if (tooLarge) return this.#end(session, closes.frameTooLarge);
     try {
       this.#dispatch(session, decodeFrame(session.version, data));
     } catch (error) {
@@ -262,11 +263,25 @@ export class Gateway implements RoomEvents {
     this.#ports.store.deleteSession(id);
   }
 
-  /** Closes sockets that have been silent too long (protocol.md §1.5). */
+  /** Closes sockets that have been silent too long (protocol.md §1.5), and ends what an expired token had opened. */
   alarm(): void {
     const silent = this.#ports.timers.now() - IDLE_MS;
-    for (const session of [...this.sessions.values()]) if (session.lastSeen < silent) this.#end(session, closes.idle);
+    for (const session of [...this.sessions.values()]) {
+      if (session.lastSeen < silent) this.#end(session, closes.idle);
+      else this.#expire(session);
+    }
     if (this.sessions.size > 0) this.#ports.timers.alarm(this.#ports.timers.now() + SWEEP_MS);
+  }
+
+  /** The client joins again with whatever token it holds by then: `phx_close` would end the channel for good. */
+  #expire({ topics }: Session): void {
+    const now = this.#ports.timers.now() / 1000;
+    for (const topic of [...topics.values()]) {
+      if (topic.state !== "joined" || (topic.membership.claims.exp ?? now) >= now) continue;
+      const late = Math.round(now - (topic.membership.claims.exp ?? now));
+      this.system(topic.membership, "system", "error", `Token has expired ${late} seconds ago`);
+      this.drop(topic.membership, "phx_error", { reason: "token expired" });
+    }
   }
 
   // What rooms tell.
@@ -359,8 +374,8 @@ export class Gateway implements RoomEvents {
 }
 
 function recordOf(membership: Membership): Omit<JoinRecord, "postgresChanges"> {
-  const { session, topic, room, joinRef, self, ack, presenceKey, presenceEnabled } = membership;
-  return { session: session.id, topic, object: room.object, joinRef, self, ack, presenceKey, presenceEnabled };
+  const { session, topic, room, joinRef, claims, self, ack, presenceKey, presenceEnabled } = membership;
+  return { session: session.id, topic, object: room.object, joinRef, claims, self, ack, presenceKey, presenceEnabled };
 }
 
 function bindingsOf({ postgresChanges }: JoinRecord): Membership["bindings"] {

@@ -31,6 +31,7 @@ export interface JoinRecord {
   readonly topic: string;
   readonly object: string;
   readonly joinRef: string | null;
+  readonly claims: Claims;
   readonly self: boolean;
   readonly ack: boolean;
   readonly presenceKey: string;

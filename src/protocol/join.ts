@@ -1,6 +1,6 @@
 // The join payload: what a client asks for when it joins a topic (protocol.md §3.2).
 import { z } from "zod";
-import { MAX_BINDINGS, MAX_KEY_LENGTH } from "./limits.ts";
+import { MAX_BINDINGS, MAX_KEY_LENGTH, MAX_REPLAY } from "./limits.ts";
 import type { Position } from "./positions.ts";
 
 // An invalid payload is not rejected: its valid parts are used, defaults for the rest. Hence a `catch` on every field.
@@ -10,7 +10,10 @@ const flag = z
   .default(false);
 const count = z.number().int().nonnegative();
 
-const replaySchema = z.object({ since: count.default(0), limit: count.default(25) });
+const replaySchema = z.object({
+  since: count.default(0),
+  limit: count.default(MAX_REPLAY).transform((limit) => Math.min(Math.max(limit, 1), MAX_REPLAY)),
+});
 const positionSchema = z.object({ epoch: z.string().max(64), seq: count });
 
 const broadcastSchema = z

@@ -109,8 +109,12 @@ async function makeCluster(
     await rename(draft, data);
   } catch (cause) {
     signal.throwIfAborted();
-    const said = cause instanceof Error && "stderr" in cause ? `\n${cause.stderr}` : "";
-    throw new StackError(`PostgreSQL's data directory could not be made in ${data}${said}`, { cause });
+    const said = (cause instanceof Error && "stderr" in cause && cause.stderr) || cause;
+    throw new StackError(
+      `PostgreSQL's data directory could not be made in ${data}. Set NSELF_HOME to another place, or DATABASE_URL to a ` +
+        `PostgreSQL of your own.\n${said}`,
+      { cause },
+    );
   } finally {
     await rm(passwordFile, { force: true });
   }

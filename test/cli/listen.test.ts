@@ -141,7 +141,8 @@ test("AC-055: listen ends after the seconds given, well", async () => {
   const run = await nself("listen", "public.users", "2");
   expect(run).toMatchObject({ code: 0, stderr: expect.stringContaining("for 2 s") });
   expect(Date.now() - before).toBeGreaterThan(1_900);
-  expect(Date.now() - before).toBeLessThan(4_000);
+  // Well before the 60 s that it would listen by itself, however slow the machine.
+  expect(Date.now() - before).toBeLessThan(20_000);
 });
 
 test("AC-054: listen without an end stops at Ctrl+C, well", async () => {

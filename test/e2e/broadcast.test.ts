@@ -1,7 +1,17 @@
 // Broadcast: stock clients on different gateways talk in one channel.
 import type { RealtimeChannel } from "@supabase/supabase-js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { broadcast, Clients, eventually, join, oneClientAGateway, pairs, uniqueName, versions } from "../support/clients.ts";
+import { z } from "zod";
+import {
+  broadcast,
+  Clients,
+  eventually,
+  join,
+  oneClientAGateway,
+  pairs,
+  uniqueName,
+  versions,
+} from "../support/clients.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 
@@ -16,16 +26,17 @@ beforeAll(async () => {
 afterEach(() => clients.close());
 afterAll(() => stack?.stop());
 
-interface Heard {
-  readonly event: string;
-  readonly payload: unknown;
-  readonly meta: { readonly id: string; readonly seq: number; readonly at: number };
-}
+const message = z.object({
+  event: z.string(),
+  payload: z.unknown(),
+  meta: z.object({ id: z.string(), seq: z.int(), at: z.int() }),
+});
+type Heard = z.infer<typeof message>;
 
 /** Everything broadcast on a channel from now on, as the client's callback gets it. */
 function hear(channel: RealtimeChannel): Heard[] {
   const heard: Heard[] = [];
-  channel.on("broadcast", { event: "*" }, (message: unknown) => void heard.push(message as Heard));
+  channel.on("broadcast", { event: "*" }, (given) => void heard.push(message.parse(given)));
   return heard;
 }
 
@@ -199,7 +210,13 @@ test("a payload passes exactly as it was written, and what the sender calls meta
   const topic = `realtime:${uniqueName("verbatim")}`;
   const [sender, receiver] = await Promise.all([raw("2.0.0"), raw("1.0.0")]);
   await Promise.all([sender.join(topic), receiver.join(topic)]);
-  const content = { type: "broadcast", event: "x", payload: { big: 1.5e300, empty: {} }, extra: [1, null], meta: { seq: 9 } };
+  const content = {
+    type: "broadcast",
+    event: "x",
+    payload: { big: 1.5e300, empty: {} },
+    extra: [1, null],
+    meta: { seq: 9 },
+  };
   sender.send("1", "7", topic, "broadcast", content);
   const [frame] = await receiver.until("the broadcast", 1, ({ event }) => event === "broadcast");
   const { meta, ...rest } = content;

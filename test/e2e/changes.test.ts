@@ -2,7 +2,16 @@
 import type { RealtimeChannel, RealtimePostgresChangesPayload } from "@supabase/supabase-js";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { broadcast, Clients, eventually, join, oneClientAGateway, uniqueName, type Version, versions } from "../support/clients.ts";
+import {
+  broadcast,
+  Clients,
+  eventually,
+  join,
+  oneClientAGateway,
+  uniqueName,
+  type Version,
+  versions,
+} from "../support/clients.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 
 let stack: TestStack;
@@ -57,11 +66,7 @@ async function follow(vsn: Version, ...wishes: Wish[]) {
 function bind(channel: RealtimeChannel, { event = "*", schema = "public", ...rest }: Wish): Change[] {
   const seen: Change[] = [];
   const see = (change: Change): void => void seen.push(change);
-  // The client's overloads want the event as a literal.
-  if (event === "*") channel.on("postgres_changes", { event, schema, ...rest }, see);
-  else if (event === "INSERT") channel.on("postgres_changes", { event, schema, ...rest }, see);
-  else if (event === "UPDATE") channel.on("postgres_changes", { event, schema, ...rest }, see);
-  else channel.on("postgres_changes", { event, schema, ...rest }, see);
+  channel.on("postgres_changes", { event, schema, ...rest }, see);
   return seen;
 }
 
@@ -181,7 +186,9 @@ test("a row of 100 kB arrives whole", async () => {
   const name = await table();
   const { changes } = await follow("2.0.0", { table: name });
   await db.query(`insert into ${name} values (1, repeat('0123456789', 10000))`);
-  await eventually(() => expect(brief(changes[0])).toEqual([["INSERT", { id: 1, title: "0123456789".repeat(10_000) }]]));
+  await eventually(() =>
+    expect(brief(changes[0])).toEqual([["INSERT", { id: 1, title: "0123456789".repeat(10_000) }]]),
+  );
 });
 
 test("values keep their types", async () => {
@@ -263,7 +270,11 @@ test("a role that may not read a table sees nothing of it", async () => {
   await db.query(`insert into ${name} values (1, 'secret')`);
   await eventually(() => expect(seen).toHaveLength(1));
   await db.query(`grant select on ${name} to anon`);
-  await db.query(`insert into ${name} values (2, 'open')`);
-  await eventually(() => expect(brief(changes[0])).toContainEqual(["INSERT", { id: 2, title: "open" }]));
-  expect(changes[0]).toHaveLength(1);
+  let id = 1;
+  await eventually(async () => {
+    // The listener looks at privileges twice a second.
+    await db.query(`insert into ${name} values (${++id}, 'open')`);
+    expect(changes[0]).not.toEqual([]);
+  });
+  expect(brief(changes[0])).not.toContainEqual(["INSERT", { id: 1, title: "secret" }]);
 });

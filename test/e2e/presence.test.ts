@@ -1,8 +1,17 @@
 // Presence: stock clients on different gateways see who is in a channel, and who has gone, however they went.
 import type { RealtimeChannel } from "@supabase/supabase-js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { Clients, type ClientOptions, eventually, join, oneClientAGateway, pairs, uniqueName, versions } from "../support/clients.ts";
-import { Proxy } from "../support/proxy.ts";
+import {
+  type ClientOptions,
+  Clients,
+  eventually,
+  join,
+  oneClientAGateway,
+  pairs,
+  uniqueName,
+  versions,
+} from "../support/clients.ts";
+import { TcpProxy } from "../support/proxy.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 
@@ -115,7 +124,7 @@ describe.each(versions)("version %s", (vsn) => {
   });
 
   test("a member whose connection is cut is gone for the others, and back once when it can connect again", async () => {
-    const proxy = await Proxy.start(stack.url);
+    const proxy = await TcpProxy.start(stack.url);
     try {
       const room = uniqueName("cut");
       const watcher = await enter(room, "watcher", { vsn });
@@ -136,7 +145,7 @@ describe.each(versions)("version %s", (vsn) => {
   });
 
   test("a client that finds its connection dead by the missing heartbeat comes back by itself", async () => {
-    const proxy = await Proxy.start(stack.url);
+    const proxy = await TcpProxy.start(stack.url);
     try {
       const room = uniqueName("dead");
       const watcher = await enter(room, "watcher", { vsn });
@@ -200,15 +209,25 @@ test("a diff comes before the reply to the track that caused it, and an update n
 });
 
 test.each([
-  ["a payload that is no object", { event: "track", payload: "here" }, { reason: "Presence track payload must be a map" }],
-  ["a payload over the limit", { event: "track", payload: { text: "x".repeat(100_001) } }, { reason: "Track message size exceeded" }],
+  [
+    "a payload that is no object",
+    { event: "track", payload: "here" },
+    { reason: "Presence track payload must be a map" },
+  ],
+  [
+    "a payload over the limit",
+    { event: "track", payload: { text: "x".repeat(100_001) } },
+    { reason: "Track message size exceeded" },
+  ],
   ["an unknown event", { event: "teleport" }, {}],
 ])("%s is refused, and the member stays what it was", async (_name, content, response) => {
   const topic = `realtime:${uniqueName("refused")}`;
   const ann = await raw();
   await ann.join(topic, { presence: { key: "ann", enabled: true } });
   expect(await ann.ask(topic, "presence", { type: "presence", ...content })).toEqual({ status: "error", response });
-  expect(await ann.ask(topic, "presence", { type: "presence", event: "track", payload: { n: 1 } })).toMatchObject({ status: "ok" });
+  expect(await ann.ask(topic, "presence", { type: "presence", event: "track", payload: { n: 1 } })).toMatchObject({
+    status: "ok",
+  });
 });
 
 test("a presence key that stock clients take for a row change never reaches them", async () => {

@@ -14,6 +14,11 @@ export function childrenOf(parent: number): ProcessInfo[] {
   return processes().filter((process) => process.parent === parent);
 }
 
+/** Whether a process still runs; one that ended and was not collected does not. */
+export function isRunning(pid: number): boolean {
+  return processes().some((process) => process.pid === pid);
+}
+
 /** The living processes whose command line holds this text. */
 export function processesWith(text: string): ProcessInfo[] {
   return processes().filter(({ pid, command }) => pid !== process.pid && command.includes(text));

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
-export class Proxy {
+export class TcpProxy {
   /** Where clients connect instead. */
   readonly url: string;
   readonly #server: Server;
@@ -17,7 +17,7 @@ export class Proxy {
   }
 
   /** Starts a proxy to the port of `target`. */
-  static async start(target: string): Promise<Proxy> {
+  static async start(target: string): Promise<TcpProxy> {
     const { hostname, port } = new URL(target);
     const sockets = new Set<Socket>();
     const network = { up: true };
@@ -43,7 +43,7 @@ export class Proxy {
     await once(server, "listening");
     const address = server.address();
     if (address === null || typeof address === "string") throw new Error("no port was given");
-    return new Proxy(`http://127.0.0.1:${address.port}`, server, sockets, network);
+    return new TcpProxy(`http://127.0.0.1:${address.port}`, server, sockets, network);
   }
 
   /** Resets every connection on both sides, and lets nobody in until `restore`. */

@@ -48,12 +48,17 @@ export class Problem extends Error {
 /** The error handler of the admin API: any error becomes a problem document. */
 export function answerProblem(error: Error, c: Context): Response {
   const problem = problemOf(error);
-  // What a user can cause and mend is no news; what they cannot is for whoever reads the log, stack and cause included.
-  if (KINDS[problem.code].status >= 500) console.error(problem);
+  // What a user can cause and mend is no news; what they cannot is for whoever reads the log.
+  if (KINDS[problem.code].status >= 500) logFailure(error, c);
   const { status, title } = KINDS[problem.code];
   const type = `urn:nself:realtime:problem:${problem.code}`;
   const document: ProblemDocument = { type, title, status, detail: problem.message, code: problem.code };
   return c.body(JSON.stringify(document), status, { "content-type": "application/problem+json" });
+}
+
+function logFailure(error: Error, c: Context): void {
+  const reason = String(error.cause ?? error);
+  console.error(JSON.stringify({ event: "admin request failed", method: c.req.method, path: c.req.path, reason }));
 }
 
 function problemOf(error: Error): Problem {

@@ -1,5 +1,6 @@
 // The channel object: one a topic. Wakes the channel core, and the gateway core for clients that came straight here.
 import { DurableObject } from "cloudflare:workers";
+import { isPrivateType } from "../../channel/admission.ts";
 import { Channel as ChannelCore, withoutRefs } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
@@ -99,7 +100,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const url = new URL(request.url);
     if (url.pathname !== "/link") {
       this.#holder.tell(true);
-      return acceptClient(this.ctx, this.#clients, request);
+      return acceptClient(this.ctx, this.env, this.#clients, request);
     }
     const { 0: client, 1: server } = new WebSocketPair();
     this.ctx.acceptWebSocket(server);
@@ -203,6 +204,9 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   async configure(config: ChannelConfig | null): Promise<void> {
     this.#access.set(config);
     if (config === null) this.#core.clear("The channel was deleted");
+    else if (isPrivateType(config.type) !== (this.#name.kind === "private")) {
+      this.#core.clear(`The channel is registered as ${config.type}: join again`);
+    }
   }
 
   async connections(): Promise<ConnectionEntry[]> {

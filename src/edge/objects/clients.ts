@@ -14,6 +14,9 @@ import type { Tables } from "./tables.ts";
 /** Header in which the Worker hands over the session that it has authenticated. It never comes from outside. */
 export const SESSION_HEADER = "x-nself-session";
 
+/** Status of an object that takes no more sockets; of a gateway, the Worker asks the next one. */
+export const FULL = 503;
+
 interface Parts {
   /** The gateway's name, by which channels know its links. */
   readonly name: string;
@@ -43,7 +46,8 @@ export function makeGateway(ctx: DurableObjectState, env: Env, { name, timers, t
 }
 
 /** Takes over a client's upgrade request, which carries the session that the Worker has authenticated. */
-export function acceptClient(ctx: DurableObjectState, gateway: Gateway, request: Request): Response {
+export function acceptClient(ctx: DurableObjectState, env: Env, gateway: Gateway, request: Request): Response {
+  if (gateway.sessions.size >= settingsOf(env).gatewaySockets) return new Response(null, { status: FULL });
   const record: SessionRecord = JSON.parse(request.headers.get(SESSION_HEADER) ?? "null");
   const { 0: client, 1: server } = new WebSocketPair();
   ctx.acceptWebSocket(server);

@@ -1,7 +1,7 @@
 // The gateway object: the client sockets of one location and shard, linked to the channels that they joined.
 import { DurableObject } from "cloudflare:workers";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
-import { type Env, settingsOf } from "../env.ts";
+import type { Env } from "../env.ts";
 import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
@@ -9,9 +9,6 @@ import { sessionTables } from "./session-store.ts";
 import { answerClose, attachmentOf, LOST, openLink } from "./sockets.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
-
-/** Status of a gateway that takes no more sockets: the Worker asks the next one. */
-export const FULL = 503;
 
 export class Gateway extends DurableObject<Env> implements GatewayRpc {
   readonly #name: string;
@@ -32,10 +29,8 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   }
 
   override fetch(request: Request): Response {
-    if (this.#core.sessions.size >= settingsOf(this.env).gatewaySockets) return new Response(null, { status: FULL });
-    const response = acceptClient(this.ctx, this.#core, request);
     this.#holder.tell(true);
-    return response;
+    return acceptClient(this.ctx, this.env, this.#core, request);
   }
 
   override webSocketMessage(ws: WebSocket, data: string | ArrayBuffer): void {
@@ -71,6 +66,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   wake(): void {}
 
   async connections(): Promise<ConnectionEntry[]> {
+    this.#holder.tell(this.#core.sessions.size > 0);
     return connectionsOf(this.#core, this.#name);
   }
 }

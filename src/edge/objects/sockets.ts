@@ -30,12 +30,12 @@ function closeQuietly(ws: WebSocket, code: number, reason: string): void {
 }
 
 /**
- * Answers the other side's close, which the platform leaves to the object. 1005 and 1006 stand for "no code came" and
- * may not be sent.
+ * Answers the other side's close, which the platform leaves to the object. A code is echoed where it is one that an
+ * application may send; 1005, 1006 and their like stand for what never was on the wire.
  */
 export function answerClose(ws: WebSocket, code: number): void {
   if (ws.readyState === WebSocket.CLOSED || code === LOST) return;
-  ws.close(code === 1005 || code === 1015 ? 1000 : code, "");
+  ws.close(code >= 3000 && code < 5000 ? code : 1000, "");
 }
 
 /** A client's socket. */
