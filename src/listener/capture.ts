@@ -1,5 +1,7 @@
 // Capture while this listener leads: fetches rounds, hands them to the lanes, stores how far they came.
+
 import pg from "pg";
+import { feedName } from "../protocol/topics.ts";
 import type { Bell } from "./bell.ts";
 import { type Captured, Catalogue } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
@@ -112,7 +114,7 @@ export class Capture {
       }
       known.push({ change, line, bytes, captured, redelivered, shrunk: false, delivery });
     }
-    const byFeed = Map.groupBy(known, ({ captured: { table } }) => `${table.schema}.${table.table}`);
+    const byFeed = Map.groupBy(known, ({ captured: { table } }) => feedName(table.schema, table.table));
     for (const [feed, parcels] of byFeed) this.lanes.add(feed, parcels);
     if (this.#notify) await this.#notifyListeners(known);
   }

@@ -17,6 +17,8 @@ export function listenerChild(config: Config, databaseUrl: string, secret: strin
     command: process.execPath,
     args: [join(project, "src", "listener", "main.ts")],
     env: {
+      // In a terminal, what goes well is noise; a level that was set on purpose wins.
+      REALTIME_LOG_LEVEL: "warn",
       ...config.passedOn,
       PATH: process.env.PATH ?? "",
       DATABASE_URL: databaseUrl,

@@ -204,16 +204,16 @@ test("a schema's subscription covers tables made later, and none after unsubscri
   await changes("shop.old", 1);
 });
 
-test("a hundred thousand rows in one statement arrive in pages, all of them, in order", async () => {
+test("thirty thousand rows in one statement arrive in pages, all of them, in order", async () => {
   await table("bulk", "id int primary key");
-  await db.query("insert into bulk select generate_series(1, 100000)");
+  await db.query("insert into bulk select generate_series(1, 30000)");
   await until(
-    "100,000 changes",
-    () => edge.batches.reduce((sum, batch) => sum + batch.changes.length, 0) >= 100_000,
+    "30,000 changes",
+    () => edge.batches.reduce((sum, batch) => sum + batch.changes.length, 0) >= 30_000,
     30_000,
   );
   const ids = edge.changes("public.bulk").map((change) => change.new?.id);
-  expect(ids).toEqual(Array.from({ length: 100_000 }, (_, n) => n + 1));
+  expect(ids).toEqual(Array.from({ length: 30_000 }, (_, n) => n + 1));
   expect(Math.max(...edge.batches.map((batch) => batch.changes.length))).toBe(1_000);
 });
 

@@ -225,6 +225,6 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
 function storedMessage(epoch: string, { id, seq, at, name, sender, body }: Message): StoredMessage {
   const content = typeof body === "string" ? parseJson(body) : undefined;
-  const payload = isObject(content) ? (content.payload ?? content) : null;
+  const payload = isObject(content) && "payload" in content ? content.payload : (content ?? null);
   return { id, position: { epoch, seq }, at, event: name, payload, sender };
 }
