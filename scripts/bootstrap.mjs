@@ -51,7 +51,8 @@ async function ensureInstalled() {
     const release = claimInstall();
     if (release) {
       try {
-        await install();
+        // Whoever held the claim until just now may have done the work.
+        if (!isInstalled()) await install();
       } finally {
         release();
       }

@@ -1,4 +1,5 @@
 // Frames: joining, leaving and joining again as clients really do it, and what no client should send.
+import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { broadcast, Clients, eventually, join, uniqueName, type Version, versions } from "../support/clients.ts";
 import { binaryBroadcast, RawSocket } from "../support/raw-socket.ts";
@@ -129,18 +130,19 @@ describe.each(versions)("version %s", (vsn) => {
     expect(await socket.ask(topic, "phx_leave", {}, null)).toEqual(ok);
   });
 
-  test("heartbeats are answered while joins run, and whatever is sent to a joining topic waits for the join", async () => {
-    const [hearer, socket, topic] = [await raw(vsn), await raw(vsn), room()];
-    await hearer.join(topic);
+  test("heartbeats are answered while a join waits for PostgreSQL, and what is sent to its topic waits too", async () => {
+    const [socket, topic] = [await raw(vsn), room()];
+    const db = new pg.Client({ connectionString: stack.databaseUrl });
+    await db.connect();
+    // Whether a name is registered is asked at its first join.
+    await db.query("begin; lock table realtime.channels in access exclusive mode");
     socket.send("1", "join", topic, "phx_join", { config: { broadcast: { ack: true } } });
     socket.send("1", "early", topic, "broadcast", message(1));
-    socket.send(null, "beat", "phoenix", "heartbeat", {});
-    expect(await socket.replyTo("beat")).toEqual(ok);
+    expect(await socket.ask("phoenix", "heartbeat", {})).toEqual(ok);
+    expect(socket.frames.map(({ ref }) => ref)).toEqual(["1"]);
+    await db.end();
     expect(await socket.replyTo("early")).toEqual(ok);
-    const order = socket.frames.map(({ ref }) => ref);
-    expect(order.indexOf("join")).toBeLessThan(order.indexOf("early"));
-    expect(order.indexOf("beat")).toBeLessThan(order.indexOf("join"));
-    await hearer.until("the message", 1, ({ event }) => event === "broadcast");
+    expect(socket.frames.map(({ ref }) => ref)).toEqual(["1", "join", "early"]);
   });
 
   test("a heartbeat without a ref is answered without one; another event of phoenix is not understood", async () => {
@@ -249,7 +251,7 @@ test("a client that says goodbye is answered, and its presence ends", async () =
   await leaver.join(topic, { presence: { key: "ann" } });
   await leaver.ask(topic, "presence", { event: "track", payload: {} });
   leaver.close();
-  expect((await leaver.closed).code).toBe(1005);
+  expect([1000, 1005]).toContain((await leaver.closed).code);
   await watcher.until("join and leave", 2, ({ event }) => event === "presence_diff");
 });
 
