@@ -1,6 +1,6 @@
 // Following a topic: one socket that comes back by itself and resumes where it was.
 import { setTimeout as sleep } from "node:timers/promises";
-import { z } from "zod";
+import * as z from "zod";
 import type { Position } from "../protocol/positions.ts";
 import { CliError } from "./errors.ts";
 import { parseExact } from "./exact-json.ts";

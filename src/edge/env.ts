@@ -1,5 +1,5 @@
 // The edge's environment: bindings of the platform, and settings read once and checked by name.
-import { z } from "zod";
+import * as z from "zod";
 import type { Keys } from "../auth/tokens.ts";
 import { MAX_GATEWAY_SOCKETS } from "../protocol/limits.ts";
 import type { Channel } from "./objects/channel.ts";

@@ -1,5 +1,5 @@
 // The listener's settings, read from the environment once and checked by name.
-import { z } from "zod";
+import * as z from "zod";
 
 const environment = z.object({
   DATABASE_URL: z.string({ error: "is missing: give the connection string of PostgreSQL" }).refine(isPostgresUrl, {

@@ -1,6 +1,6 @@
 // SQL over HTTP as @neondatabase/serverless speaks it: one query, or a batch in one transaction.
 import pg from "pg";
-import { z } from "zod";
+import * as z from "zod";
 
 const query = z.object({
   query: z.string().min(1),

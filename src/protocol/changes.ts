@@ -1,5 +1,5 @@
 // Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
-import { z } from "zod";
+import * as z from "zod";
 import { type JsonText, parseJson } from "./json.ts";
 
 /** Most changes in one batch, and most bytes: a larger batch is refused with 413 and comes again in parts. */

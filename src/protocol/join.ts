@@ -1,5 +1,5 @@
 // The join payload: what a client asks for when it joins a topic (protocol.md §3.2).
-import { z } from "zod";
+import * as z from "zod";
 import { MAX_BINDINGS, MAX_KEY_LENGTH, MAX_REPLAY } from "./limits.ts";
 import type { Position } from "./positions.ts";
 

@@ -1,5 +1,5 @@
 // Registered channels: rows of `realtime.channels`, their members counted.
-import { z } from "zod";
+import * as z from "zod";
 import type { Query } from "./database.ts";
 
 /** The types a channel may have. `direct` is private with at most two members. */

@@ -1,6 +1,6 @@
 // The database as the edge sees it: parametrised SQL over HTTP, rows parsed at the door, failures typed.
 import { NeonDbError, neon, neonConfig } from "@neondatabase/serverless";
-import { z } from "zod";
+import * as z from "zod";
 
 /** What the edge must be told to reach PostgreSQL. */
 export interface DatabaseEnv {

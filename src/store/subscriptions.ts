@@ -1,5 +1,5 @@
 // Table subscriptions: which tables are captured, through the schema's own functions.
-import { z } from "zod";
+import * as z from "zod";
 import type { Query } from "./database.ts";
 
 /** A row of `realtime.subscriptions`. */

@@ -1,5 +1,5 @@
 // Captured tables: what the row-change triggers are on.
-import { z } from "zod";
+import * as z from "zod";
 import type { Query } from "./database.ts";
 
 export type TableStore = ReturnType<typeof tableStore>;

@@ -229,7 +229,7 @@ test.each([
   ["POST", "/api/broadcast"],
   ["GET", "/health/more"],
 ])("%s %s is 401 without a key, and with a key that is none", async (method, path) => {
-  for (const headers of [{}, { authorization: "Bearer hello" }, { apikey: "hello" }] satisfies HeadersInit[]) {
+  for (const headers of [{}, { authorization: "Bearer hello" }, { apikey: "hello" }]) {
     const response = await fetch(`${stack.url}${path}`, { method, headers });
     expect(response.status).toBe(401);
     expect(await response.json()).toEqual(expect.objectContaining({ error: expect.any(String) }));
@@ -251,10 +251,7 @@ test.each([
 });
 
 test("the service key opens the admin API by either header", async () => {
-  for (const headers of [
-    { authorization: `Bearer ${stack.serviceKey}` },
-    { apikey: stack.serviceKey },
-  ] satisfies HeadersInit[]) {
+  for (const headers of [{ authorization: `Bearer ${stack.serviceKey}` }, { apikey: stack.serviceKey }]) {
     expect((await fetch(`${stack.url}/admin/v1/channels`, { headers })).status).toBe(200);
   }
 });
@@ -322,7 +319,6 @@ describe("the listener's door", () => {
       /line 2.*table 1/,
     ],
     ["whose new row is no object", () => body(header(), change(1, { new: [1] })), /line 2.*new/],
-    ["with an insert that has no row", () => body(header(), change(1, { new: undefined })), /line 2.*new/],
   ])("refuses a batch %s with 400, naming the line", async (_name, make, error) => {
     expect(await post(make())).toEqual({ status: 400, answer: { error: expect.stringMatching(error) } });
   });

@@ -1,6 +1,6 @@
 // Admin API: registered channels.
 import { Hono } from "hono";
-import { z } from "zod";
+import * as z from "zod";
 import { CHANNEL_TYPES, type ListedChannel, type RegisteredChannel } from "../../store/channels.ts";
 import type { PresenceEntry } from "../objects/rpc.ts";
 import { body, metadata, name, query } from "./input.ts";

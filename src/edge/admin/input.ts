@@ -1,6 +1,6 @@
 // Input of the admin API: schemas at the door, and refusals that name what is wrong.
 import { validator } from "hono/validator";
-import { z } from "zod";
+import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
 import { Problem } from "./problem.ts";
 

@@ -1,6 +1,6 @@
 // Admin API: messages of a channel: broadcast, the newest, and those since a time.
 import { Hono } from "hono";
-import { z } from "zod";
+import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
 import { MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
 import type { StoredMessage } from "../objects/rpc.ts";

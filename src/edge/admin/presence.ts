@@ -1,6 +1,6 @@
 // Admin API: who is there, in one channel or in all.
 import { Hono } from "hono";
-import { z } from "zod";
+import * as z from "zod";
 import type { PresenceEntry, PresenceStatus } from "../objects/rpc.ts";
 import { body, metadata, name, path, query } from "./input.ts";
 import { findChannel, objectOf } from "./objects.ts";

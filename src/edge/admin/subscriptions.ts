@@ -1,6 +1,6 @@
 // Admin API: which tables are captured.
 import { Hono } from "hono";
-import { z } from "zod";
+import * as z from "zod";
 import type { TableSubscription } from "../../store/subscriptions.ts";
 import { body } from "./input.ts";
 import type { AdminEnv } from "./ports.ts";

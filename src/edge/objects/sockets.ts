@@ -1,5 +1,5 @@
 // Sockets as the cores see them, over the platform's WebSockets.
-import { z } from "zod";
+import * as z from "zod";
 import type { Link } from "../../channel/ports.ts";
 import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
 import { type Down, decodeLink, encodeLink, LINK_VERSION, type Up } from "../../protocol/link.ts";
