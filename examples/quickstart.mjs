@@ -1,37 +1,75 @@
-// The quick start: one client joins a channel, broadcasts, tracks presence and listens to the table `todos`.
+// The quick start: a client joins a channel, broadcasts, tracks its presence, and sees rows of `public.todos` change.
 //
-// Run it from the project's folder while `npm start` runs in another terminal. The client is the stock Supabase client;
-// only URL and key are ours.
-import { readFileSync } from "node:fs";
+// Run it in the project's folder while `npm start` runs in another terminal: `npm run quickstart`. The client is the
+// stock Supabase client; only its URL and key are ours. The rows are written by a plain PostgreSQL client.
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { createClient } from "@supabase/supabase-js";
+import pg from "pg";
+import { WebSocket } from "ws";
 
-const home = process.env.NSELF_HOME ?? ".nself";
-const { url, anonKey } = JSON.parse(readFileSync(`${home}/stack.json`, "utf8"));
-const supabase = createClient(url, anonKey);
+const LISTEN_SECONDS = 60;
 
+const project = join(dirname(fileURLToPath(import.meta.url)), "..");
+const home = process.env.NSELF_HOME ?? join(project, ".nself");
+const { url, anonKey, databaseUrl } = JSON.parse(readFileSync(runningStack(), "utf8"));
+
+const missing = new Set(["SUBSCRIBED", "broadcast", "presence", "INSERT", "UPDATE", "DELETE"]);
+const show = (what, text) => console.log(`${what.padEnd(10)} ${text}`);
+
+const supabase = createClient(url, anonKey, {
+  // Node has a WebSocket of its own since version 22.
+  realtime: { transport: globalThis.WebSocket ?? WebSocket },
+});
 const channel = supabase.channel("room-1", {
   config: { broadcast: { self: true, ack: true }, presence: { key: "ann" } },
 });
 
 channel
   .on("broadcast", { event: "*" }, ({ event, payload, meta }) => {
-    console.log(`broadcast  ${event} ${JSON.stringify(payload)}  (seq ${meta.seq})`);
+    missing.delete("broadcast");
+    show("broadcast", `${event} ${JSON.stringify(payload)}  (seq ${meta.seq})`);
   })
-  .on("presence", { event: "join" }, ({ key }) => console.log(`presence   ${key} joined`))
-  .on("presence", { event: "leave" }, ({ key }) => console.log(`presence   ${key} left`))
+  .on("presence", { event: "join" }, ({ key }) => {
+    missing.delete("presence");
+    show("presence", `${key} joined`);
+  })
   .on("postgres_changes", { event: "*", schema: "public", table: "todos" }, ({ eventType, new: row, old }) => {
-    console.log(`row        ${eventType} ${JSON.stringify(eventType === "DELETE" ? old : row)}`);
+    missing.delete(eventType);
+    show("row", `${eventType} ${JSON.stringify(eventType === "DELETE" ? old : row)}`);
   })
-  .on("system", {}, ({ status, message }) => console.log(`system     ${status}: ${message}`))
+  .on("system", {}, ({ status, message }) => show("system", `${status}: ${message}`))
   .subscribe(async (status, error) => {
-    console.log(`channel    ${status}${error ? `: ${error.message}` : ""}`);
-    if (status !== "SUBSCRIBED") return;
+    show("channel", error ? `${status}: ${error.message}` : status);
+    if (status !== "SUBSCRIBED" || !missing.delete(status)) return;
     await channel.track({ online_at: new Date().toISOString() });
     await channel.send({ type: "broadcast", event: "hello", payload: { from: "the quick start" } });
-    console.log("waiting for rows of public.todos (Ctrl+C ends)");
+    console.log(`Listening for ${LISTEN_SECONDS} s: change public.todos from anywhere. Ctrl+C ends.`);
+    await changeRows();
   });
 
-process.on("SIGINT", async () => {
+function runningStack() {
+  const path = join(home, "stack.json");
+  if (existsSync(path)) return path;
+  console.error(`No running stack: ${path} is not there. Start one with \`npm start\` in another terminal.`);
+  process.exit(1);
+}
+
+async function changeRows() {
+  const database = new pg.Client({ connectionString: databaseUrl });
+  await database.connect();
+  const { rows } = await database.query("insert into public.todos (task) values ('buy milk') returning id");
+  await database.query("update public.todos set done = true where id = $1", [rows[0].id]);
+  await database.query("delete from public.todos where id = $1", [rows[0].id]);
+  await database.end();
+}
+
+async function end() {
   await supabase.removeAllChannels();
-  process.exit(0);
-});
+  console.log(missing.size === 0 ? "All of it arrived." : `Did not arrive: ${[...missing].join(", ")}`);
+  process.exit(missing.size === 0 ? 0 : 1);
+}
+
+process.on("SIGINT", end);
+setTimeout(end, LISTEN_SECONDS * 1000);

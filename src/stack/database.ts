@@ -17,8 +17,11 @@ export async function requireDatabase(databaseUrl: string): Promise<void> {
   if (problem) throw new StackError(`The database of DATABASE_URL cannot be used: ${problem}`);
 }
 
-/** Gives the three roles of a token what they have at Supabase in `public`, once: what is revoked later stays revoked. */
-export async function grantPublicSchema(databaseUrl: string): Promise<void> {
+/**
+ * Readies the schema `public` of a new database of ours: the three roles of a token get what they have at Supabase, and
+ * there is a table to play with. Done once: what is revoked or dropped later stays so.
+ */
+export async function preparePublicSchema(databaseUrl: string): Promise<void> {
   const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();
   try {
@@ -29,6 +32,11 @@ export async function grantPublicSchema(databaseUrl: string): Promise<void> {
         alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
         alter default privileges in schema public grant all on sequences to anon, authenticated, service_role;
         alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
+        create table if not exists public.todos (
+          id bigint generated always as identity primary key,
+          task text not null,
+          done boolean not null default false
+        );
       end $$`);
   } finally {
     await client.end();

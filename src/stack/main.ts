@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { MigrationError, migrate } from "../listener/migrate.ts";
 import { Children } from "./children.ts";
 import { type Config, edgeUrl, portsOf, readConfig, usage } from "./config.ts";
-import { grantPublicSchema, requireDatabase } from "./database.ts";
+import { preparePublicSchema, requireDatabase } from "./database.ts";
 import { bundleEdge, edgeChild } from "./edge.ts";
 import { StackError } from "./errors.ts";
 import { Guard } from "./guard.ts";
@@ -18,6 +18,12 @@ import { removeStackFile, type StackFile, writeStackFile } from "./stack-file.ts
 
 /** One Ctrl+C may arrive more than once, from the terminal and from the processes above us; later ones are meant. */
 const SIGNAL_ECHO_MS = 500;
+
+/**
+ * One process runs all its objects on one thread: a second gateway would add links and no strength, so one takes as many
+ * sockets as the platform lets an object have.
+ */
+const ONE_GATEWAY = { REALTIME_GATEWAYS: "1", REALTIME_GATEWAY_SOCKETS: "32000" };
 
 const report = new Report();
 const stopping = new AbortController();
@@ -54,7 +60,7 @@ async function runStack(config: Config): Promise<void> {
 
   await using _postgres = await startDatabase(config, databaseUrl, secrets, children);
   await report.step("migrations", () => migrate(databaseUrl));
-  if (config.databaseUrl === undefined) await grantPublicSchema(databaseUrl);
+  if (config.databaseUrl === undefined) await preparePublicSchema(databaseUrl);
 
   await report.step("edge bundled", () => bundleEdge(config.home));
   const ports = await edgePorts(config);
@@ -123,6 +129,7 @@ async function edgePorts(config: Config): Promise<number[]> {
 /** The text bindings of the Worker, by name. */
 function edgeBindings(config: Config, databaseUrl: string, secrets: Secrets): Record<string, string> {
   return {
+    ...ONE_GATEWAY,
     ...config.passedOn,
     DATABASE_URL: databaseUrl,
     REALTIME_JWT_SECRET: secrets.jwtSecret,

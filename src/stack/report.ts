@@ -49,9 +49,9 @@ ${paint("bold", "nself realtime")} is ready after ${seconds} s
 
 Next, in a second terminal:
 
+  npx nself realtime subscribe public.todos
+  npm run quickstart
   npx nself realtime status
-  npx nself realtime channel create general public
-  node examples/quickstart.mjs
 
 Ctrl+C stops everything. State is kept in ${home}`);
   }

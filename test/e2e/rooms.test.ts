@@ -1,0 +1,124 @@
+// Rooms: a registered channel's type decides who is in it, whatever a join says.
+
+import { SignJWT } from "jose";
+import pg from "pg";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { broadcast, Clients, eventually, join, oneClientAGateway, uniqueName, versions } from "../support/clients.ts";
+import { RawSocket } from "../support/raw-socket.ts";
+import { startStack, type TestStack } from "../support/stack.ts";
+
+let stack: TestStack;
+let clients: Clients;
+let db: pg.Client;
+
+beforeAll(async () => {
+  stack = await startStack({ env: oneClientAGateway });
+  clients = new Clients(stack);
+  db = new pg.Client({ connectionString: stack.databaseUrl });
+  await db.connect();
+});
+
+afterEach(() => clients.close());
+
+afterAll(async () => {
+  await db?.end();
+  await stack?.stop();
+});
+
+/** Registers a channel. @returns its slug */
+async function register(type: "public" | "private" | "direct", ...members: string[]): Promise<string> {
+  const slug = uniqueName(type);
+  await admin("POST", "/channels", { name: slug, type });
+  for (const member of members) {
+    await db.query(
+      "insert into realtime.channel_members (channel_id, user_id) select id, $2 from realtime.channels where slug = $1",
+      [slug, member],
+    );
+  }
+  return slug;
+}
+
+async function admin(method: string, path: string, body?: object): Promise<void> {
+  const response = await fetch(`${stack.url}/admin/v1${path}`, {
+    method,
+    headers: { apikey: stack.serviceKey, "content-type": "application/json" },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  if (!response.ok) throw new Error(await response.text());
+}
+
+function tokenOf(user: string): Promise<string> {
+  return new SignJWT({ role: "authenticated", sub: user })
+    .setProtectedHeader({ alg: "HS256" })
+    .setExpirationTime("5 minutes")
+    .sign(new TextEncoder().encode(stack.jwtSecret));
+}
+
+async function as(user: string): Promise<RawSocket> {
+  return RawSocket.open(stack.url, { key: await tokenOf(user) });
+}
+
+const refusal = (slug: string): object => ({
+  status: "error",
+  response: { reason: `Unauthorized: You do not have permissions to read from this Channel topic: ${slug}` },
+});
+
+describe.each(["private", "direct"] as const)("a %s channel", (type) => {
+  test("lets members in, whether their join says private or not, and they are in one room", async () => {
+    const slug = await register(type, "ann", "bob");
+    const [ann, bob] = await Promise.all([as("ann"), as("bob")]);
+    const topic = `realtime:${slug}`;
+    expect((await ann.join(topic, { private: true })).status).toBe("ok");
+    expect((await bob.join(topic)).status).toBe("ok");
+    ann.send("1", null, topic, "broadcast", { type: "broadcast", event: "hello", payload: {} });
+    const [frame] = await bob.until("the message", 1, ({ event }) => event === "broadcast");
+    expect(frame?.payload).toMatchObject({ event: "hello", meta: { sender: "ann" } });
+  });
+
+  test("refuses everybody else, whatever their join says", async () => {
+    const slug = await register(type, "ann");
+    const eve = await as("eve");
+    const nobody = await RawSocket.open(stack.url, { key: stack.anonKey });
+    for (const socket of [eve, nobody]) {
+      for (const config of [{}, { private: true }]) {
+        expect(await socket.join(`realtime:${slug}`, config)).toEqual(refusal(slug));
+      }
+    }
+  });
+});
+
+test("a public channel that is registered has no private room beside it", async () => {
+  const slug = await register("public");
+  const topic = `realtime:${slug}`;
+  const [ann, bob] = await Promise.all([as("ann"), as("bob")]);
+  expect((await ann.join(topic, { private: true })).status).toBe("ok");
+  expect((await bob.join(topic)).status).toBe("ok");
+  ann.send("1", null, topic, "broadcast", { type: "broadcast", event: "hello", payload: {} });
+  await bob.until("the message", 1, ({ event }) => event === "broadcast");
+});
+
+describe.each(versions)("version %s", (vsn) => {
+  test("who is in a channel that is deleted is told so, and the channel is over", async () => {
+    const slug = await register("public");
+    const channel = clients.open({ vsn }).channel(slug);
+    const system: unknown[] = [];
+    channel.on("system", {}, (message: unknown) => void system.push(message));
+    await join(channel);
+    await admin("DELETE", `/channels/${slug}`);
+    await eventually(() => expect(channel.state).toBe("closed"));
+    expect(system).toEqual([expect.objectContaining({ extension: "system", status: "error", channel: slug })]);
+  });
+
+  test("what the admin API broadcasts arrives like any message", async () => {
+    const slug = await register("public");
+    const channel = clients.open({ vsn }).channel(slug);
+    const heard: unknown[] = [];
+    channel.on("broadcast", { event: "news" }, ({ payload }) => void heard.push(payload));
+    await join(channel);
+    await admin("POST", `/channels/${slug}/messages`, { event: "news", payload: { n: 1 } });
+    const other = clients.open({ vsn }).channel(slug);
+    await join(other);
+    await broadcast(other, "news", { n: 2 });
+    await eventually(() => expect(heard).toEqual([{ n: 1 }, { n: 2 }]));
+  });
+});
