@@ -95,7 +95,7 @@ export class Client {
   numbers(): number[] {
     return this.frames
       .filter(([, , , event]) => event === "broadcast")
-      .map(([, , , , payload]) => (payload["payload"] as { n: number }).n);
+      .map(([, , , , payload]) => (payload.payload as { n: number }).n);
   }
 
   async expectNumbers(numbers: number[]): Promise<void> {

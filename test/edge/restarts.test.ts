@@ -88,13 +88,13 @@ describe("restarts", () => {
     const carl = await Client.connect();
     await carl.join(topic, { presence: { key: "carl", enabled: true } });
     const [, , , , state] = await carl.frame(([, , , event]) => event === "presence_state");
-    expect(state).toEqual(before["joins"]);
+    expect(state).toEqual(before.joins);
     expect(bob.frames.filter(([, , , event]) => event === "presence_diff")).toHaveLength(1);
     ann.close();
     const [, , , , diff] = await bob.frame(
-      ([, , , event, payload]) => event === "presence_diff" && "ann" in (payload["leaves"] as object),
+      ([, , , event, payload]) => event === "presence_diff" && "ann" in (payload.leaves as object),
     );
-    expect(diff["joins"]).toEqual({});
+    expect(diff.joins).toEqual({});
   });
 
   test("a direct socket outlives the eviction of its channel", async () => {
@@ -121,7 +121,7 @@ describe("restarts", () => {
     const bob = await vi.waitFor(() => Client.connect());
     await openChannel("crash");
     const resumed = await bob.join(topic, { broadcast: { resume: { epoch: position.epoch, seq: 1 } } });
-    expect(resumed["recovered"]).toBe(true);
+    expect(resumed.recovered).toBe(true);
     await bob.expectNumbers([2, 3]);
     expect(position.seq).toBe(0);
   });

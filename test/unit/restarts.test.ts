@@ -80,7 +80,7 @@ describe("restarts", () => {
     world.say("g1", ann, "5", TOPIC, "presence", { type: "presence", event: "track", payload: { a: 1 } });
     await world.clock.pass(100);
     const before = world.channel(OBJECT).presence.state;
-    expect(before["k"]?.metas).toHaveLength(1);
+    expect(before.k?.metas).toHaveLength(1);
     world.crashChannel(OBJECT);
     await world.clock.pass(1_000);
     expect(world.channel(OBJECT).presence.state).toEqual(before);
