@@ -36,6 +36,6 @@ export interface Plan {
 }
 
 export const plans: { readonly full: Plan; readonly quick: Plan } = {
-  full: { rounds: 5, moderateSeconds: 4, saturatedSeconds: 2 },
-  quick: { rounds: 2, moderateSeconds: 1.5, saturatedSeconds: 0.7 },
+  full: { rounds: 5, moderateSeconds: 3, saturatedSeconds: 1.5 },
+  quick: { rounds: 2, moderateSeconds: 1, saturatedSeconds: 0.5 },
 };

@@ -31,6 +31,8 @@ export class Channel {
   readonly #links = new Map<string, Link>();
   /** Gateways whose sessions are tracked here and whose link is gone, with the time (unix ms) their grace ends. */
   readonly #missing = new Map<string, number>();
+  /** The newest epoch of the listeners that have delivered, by the database they read. */
+  readonly #listenerEpochs = new Map<string, number>();
   #windowOpen = false;
 
   /** `links` are those that had said hello and outlived the channel's last life in memory. */
@@ -140,14 +142,28 @@ export class Channel {
    * sent, as is a `durable` one; what follows within 250 ms is sent at once and written together at the end of them.
    */
   #publish(draft: Draft, durable: boolean): Message {
-    const message: Message = { ...draft, seq: this.#sequence.next(), at: this.#ports.timers.now() };
-    this.#ring.add(message);
-    if (durable || !this.#windowOpen) this.#ring.write();
+    const message = this.#append(draft);
+    if (durable || !this.#windowOpen) this.#write();
     else this.#sequence.reserve();
     if (!this.#windowOpen) this.#openWindow();
+    this.#send(message);
+    return message;
+  }
+
+  #append(draft: Draft): Message {
+    const message: Message = { ...draft, seq: this.#sequence.next(), at: this.#ports.timers.now() };
+    this.#ring.add(message);
+    return message;
+  }
+
+  #write(): void {
+    this.#ring.write();
+    this.#sequence.settle();
+  }
+
+  #send(message: Message): void {
     const parcel = new Parcel(message);
     for (const link of this.#links.values()) link.deliver(parcel);
-    return message;
   }
 
   #openWindow(): void {
@@ -155,6 +171,7 @@ export class Channel {
     this.#ports.timers.after(WRITE_WINDOW_MS, () => {
       this.#windowOpen = false;
       if (!this.#ring.hasPending) return this.#sequence.settle();
+      // Under load the reservation stays out: only a write after which there is quiet hands it back.
       this.#ring.write();
       this.#openWindow();
     });
@@ -179,31 +196,33 @@ export class Channel {
   }
 
   /**
-   * Takes a batch of row changes into this feed, in its order. A change is known by `source:id`; a batch that was
-   * delivered before, wholly or in part, adds only what is missing. Answers how many changes were new.
+   * Takes a batch of row changes into this feed, in its order, all of it durable before any of it is sent. A change is
+   * known by `source:id`: of a batch that was delivered before, wholly or in part, only what is missing is added. False
+   * when a listener of a newer epoch has delivered already: the lease of this one is over, and nothing is taken.
    */
-  changes({ header, changes }: Batch): number {
+  changes({ header, changes }: Batch): boolean {
+    if (!this.#inForce(header)) return false;
     const known = new Set(header.redelivered ? this.#ring.newest(Number.MAX_SAFE_INTEGER, 0).map(({ id }) => id) : []);
-    let fresh = 0;
+    const messages: Message[] = [];
     for (const { id, operation, data, table } of changes) {
       const key = `${header.source}:${id}`;
       if (known.has(key)) continue;
-      fresh++;
-      this.#publish(
-        {
-          id: key,
-          from: null,
-          sender: null,
-          event: operation,
-          name: operation,
-          body: data,
-          access: { readers: table.readers, rls: table.rls },
-        },
-        false,
-      );
+      const access = { readers: table.readers, rls: table.rls };
+      const draft = { id: key, from: null, sender: null, event: operation, name: operation, body: data, access };
+      messages.push(this.#append(draft));
     }
-    this.#ring.write();
-    return fresh;
+    this.#write();
+    for (const message of messages) this.#send(message);
+    return true;
+  }
+
+  #inForce({ source, epoch }: Batch["header"]): boolean {
+    const key = `listener:${source}`;
+    const newest = this.#listenerEpochs.get(source) ?? Number(this.#ports.store.get(key) ?? 0);
+    if (epoch < newest) return false;
+    if (epoch > newest) this.#ports.store.set(key, String(epoch));
+    this.#listenerEpochs.set(source, epoch);
+    return true;
   }
 
   /** The newest messages up to `limit`, or with `since` (unix ms) the first ones from then on; oldest first. */

@@ -1,15 +1,14 @@
 // The listener's door: batches of row changes, signed, each into the feeds of its table.
-import { BadBatch, type Batch, MAX_BATCH_BYTES, parseBatch } from "../protocol/changes.ts";
+import { BadBatch, type Batch, parseBatch } from "../protocol/changes.ts";
 import { feedName, feedObject, parseFeedName } from "../protocol/topics.ts";
 import { type Env, settingsOf } from "./env.ts";
 
 /** How far the listener's clock may be off, seconds; an older request may be a replayed one. */
 const MAX_SKEW_S = 300;
 
-/** Takes a batch: 200 with the batch's number once every feed has it durably, 4xx with what is wrong otherwise. */
+/** Takes a batch: 200 with its number once every feed has it durably; 409 for a listener whose time is over. */
 export async function receiveChanges(request: Request, env: Env): Promise<Response> {
   const body = await request.text();
-  if (body.length > MAX_BATCH_BYTES) return refuse(413, `a batch holds at most ${MAX_BATCH_BYTES} bytes`);
   const fault = await signatureFault(request.headers, body, settingsOf(env).listenerSecret);
   if (fault !== undefined) return refuse(401, fault);
   let batch: Batch;
@@ -17,10 +16,12 @@ export async function receiveChanges(request: Request, env: Env): Promise<Respon
     batch = parseBatch(body);
   } catch (error) {
     if (!(error instanceof BadBatch)) throw error;
-    return refuse(400, error.message);
+    return refuse(error.status, error.message);
   }
-  await Promise.all(feedsOf(batch).map((feed) => env.CHANNEL.getByName(feedObject(feed)).changes(batch)));
-  return Response.json({ ack: batch.header.batch });
+  const feeds = feedsOf(batch).map((feed) => env.CHANNEL.getByName(feedObject(feed)));
+  const answers = await Promise.all(feeds.map((feed) => feed.changes(batch)));
+  if (answers.every((answer) => answer.taken)) return Response.json({ ack: batch.header.batch });
+  return refuse(409, `a listener of a newer epoch than ${batch.header.epoch} has delivered: this one must stop`);
 }
 
 /** The table's own feed, that of its schema, and that of everything. */
@@ -33,7 +34,8 @@ async function signatureFault(headers: Headers, body: string, secret: string): P
   const timestamp = headers.get("x-nself-timestamp") ?? "";
   const signature = fromHex(headers.get("x-nself-signature") ?? "");
   if (timestamp === "" || signature === undefined) return "x-nself-timestamp and x-nself-signature are needed";
-  if (Math.abs(Date.now() / 1000 - Number(timestamp)) > MAX_SKEW_S) return "x-nself-timestamp is too far from now";
+  const skew = Math.abs(Date.now() / 1000 - Number(timestamp));
+  if (!(skew <= MAX_SKEW_S)) return "x-nself-timestamp is no unix time, or too far from now: check the clocks";
   const encoder = new TextEncoder();
   const algorithm = { name: "HMAC", hash: "SHA-256" };
   const key = await crypto.subtle.importKey("raw", encoder.encode(secret), algorithm, false, ["verify"]);

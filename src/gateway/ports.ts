@@ -39,7 +39,10 @@ export interface JoinRecord {
   readonly postgresChanges: readonly unknown[];
 }
 
-/** What a gateway keeps beyond its life in memory. */
+/**
+ * What a gateway keeps beyond its life in memory, for when it wakes up with its sockets. Writes may be late: a gateway
+ * that ends by a crash ends its sockets too, and needs nothing of it.
+ */
 export interface SessionStore {
   sessions(): SessionRecord[];
   putSession(session: SessionRecord): void;

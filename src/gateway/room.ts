@@ -16,8 +16,6 @@ const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 5_000;
 /** A room that nobody is in keeps its link for a while: clients leave and join again in one breath. */
 const LINGER_MS = 5_000;
-/** How often the last position is written down, for the gateway's next life. */
-const POSITION_MS = 1_000;
 
 type Publish = Extract<Up, { t: "publish" }>;
 type Call = Extract<Up, { call: number }>;
@@ -56,7 +54,6 @@ export class Room {
   readonly #underWay = new Map<string, { up: Publish; sent: boolean; stored?: (error: string | undefined) => void }>();
   #link: LinkState = { state: "closed" };
   #position: Position | undefined;
-  #positionDue = false;
   #nextCall = 1;
   #failures = 0;
   #held: Outgoing[] = [];
@@ -258,14 +255,7 @@ export class Room {
 
   #setPosition(position: Position): void {
     this.#position = position;
-    if (this.#positionDue) return;
-    this.#positionDue = true;
-    this.#ports.timers.after(POSITION_MS, () => {
-      this.#positionDue = false;
-      if (this.#position !== undefined && (this.members.size > 0 || this.subscribers.size > 0)) {
-        this.#ports.store.putPosition(this.object, this.#position);
-      }
-    });
+    if (this.members.size > 0 || this.subscribers.size > 0) this.#ports.store.putPosition(this.object, position);
   }
 
   get position(): Position | undefined {

@@ -1,10 +1,11 @@
 // Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
 import * as z from "zod";
-import { type JsonText, parseJson } from "./json.ts";
+import { exceeds, isObject, type JsonText, parseJson } from "./json.ts";
+import { parseFeedName } from "./topics.ts";
 
 /** Most changes in one batch, and most bytes: a larger batch is refused with 413 and comes again in parts. */
-export const MAX_BATCH_CHANGES = 1_000;
-export const MAX_BATCH_BYTES = 8_000_000;
+const MAX_BATCH_CHANGES = 1_000;
+const MAX_BATCH_BYTES = 8_000_000;
 
 const tableSchema = z.object({
   schema: z.string(),
@@ -22,7 +23,10 @@ const headerSchema = z.object({
   epoch: z.number().int().nonnegative(),
   batch: z.number().int().nonnegative(),
   redelivered: z.boolean(),
-  feed: z.string().min(3).max(300),
+  feed: z
+    .string()
+    .max(300)
+    .refine((feed) => parseFeedName(feed) !== undefined, "names no feed: it is <schema>.<table>"),
   tables: z.record(z.string(), tableSchema),
 });
 
@@ -36,12 +40,17 @@ const operations = {
   d: "DELETE",
 } as const;
 
+/** A row image passes through as text; that it is an object at all is what its readers rely on. */
+const rowImage = z.custom<object | null>((image) => image === null || isObject(image), "must be a row").optional();
+
 const changeSchema = z.object({
   id: z.string().min(1).max(40),
   x: z.string().max(40),
   r: z.number().int(),
   op: z.enum(["I", "U", "D", "T", "i", "u", "d"]),
   at: z.string().max(40),
+  new: rowImage,
+  old: rowImage,
   errors: z.array(z.string()).optional(),
 });
 
@@ -62,9 +71,15 @@ export interface Batch {
   readonly changes: readonly RowChange[];
 }
 
-/** A batch that cannot be read; the message names the line and what is wrong with it. */
+/** A batch that cannot be taken; the message names the line and what is wrong with it, or the limit that it passes. */
 export class BadBatch extends Error {
   override readonly name = "BadBatch";
+  /** 413 asks the listener to send it in parts; after 400 it would be as bad the next time. */
+  readonly status: 400 | 413;
+  constructor(message: string, status: 400 | 413 = 400) {
+    super(message);
+    this.status = status;
+  }
 }
 
 /**
@@ -72,11 +87,14 @@ export class BadBatch extends Error {
  * bigint keeps its digits. Throws BadBatch.
  */
 export function parseBatch(body: string): Batch {
+  if (exceeds(body, MAX_BATCH_BYTES)) throw new BadBatch(`a batch holds at most ${MAX_BATCH_BYTES} bytes`, 413);
   const lines = body.split("\n").filter((line) => line !== "");
   const [first, ...rest] = lines;
   if (first === undefined) throw new BadBatch("the batch is empty: its first line must be the header");
   const header = parseLine(headerSchema, first, "line 1 (header)");
-  if (rest.length > MAX_BATCH_CHANGES) throw new BadBatch(`a batch holds at most ${MAX_BATCH_CHANGES} changes`);
+  if (rest.length > MAX_BATCH_CHANGES) {
+    throw new BadBatch(`a batch holds at most ${MAX_BATCH_CHANGES} changes`, 413);
+  }
   return { header, changes: rest.map((line, index) => parseChange(header, line, index + 2)) };
 }
 

@@ -2,6 +2,7 @@
 import type { RealtimeChannel } from "@supabase/supabase-js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
+import { admin } from "../support/admin.ts";
 import {
   broadcast,
   Clients,
@@ -45,8 +46,7 @@ const brief = (heard: readonly Heard[]): unknown[] => heard.map(({ event, payloa
 describe.each(pairs)("a client of version %s and one of %s", (left, right) => {
   test("hear each other, and neither hears itself", async () => {
     const room = uniqueName("talk");
-    const [a, b] = [left, right].map((vsn) => clients.open({ vsn }).channel(room));
-    if (a === undefined || b === undefined) throw new Error("two clients are needed");
+    const [a, b] = [clients.open({ vsn: left }).channel(room), clients.open({ vsn: right }).channel(room)];
     const [atA, atB] = [hear(a), hear(b)];
     await Promise.all([join(a), join(b)]);
     expect(await broadcast(a, "from a", { n: 1, text: "é 🎈", nested: [null, { deep: true }] })).toBe("ok");
@@ -110,13 +110,13 @@ describe.each(versions)("version %s", (vsn) => {
 
   test("an acknowledged message is in the channel's history", async () => {
     const room = uniqueName("ack");
-    await admin("POST", "/channels", { name: room });
+    await admin(stack, "POST", "/channels", { name: room });
     const channel = clients.open({ vsn }).channel(room, { config: { broadcast: { ack: true } } });
     await join(channel);
     for (const n of [1, 2, 3]) {
       expect(await broadcast(channel, "kept", { n })).toBe("ok");
-      const [newest] = await admin("GET", `/channels/${room}/messages?limit=1`);
-      expect(newest).toMatchObject({ event_type: "kept", payload: { n } });
+      const newest = await admin(stack, "GET", `/channels/${room}/messages?limit=1`);
+      expect(newest).toMatchObject([{ event_type: "kept", payload: { n } }]);
     }
   });
 
@@ -145,14 +145,14 @@ describe.each(versions)("version %s", (vsn) => {
 
   test("a public and a private room of one name are two rooms", async () => {
     const room = uniqueName("apart");
-    const key = stack.serviceKey;
-    const [open, secret] = [false, true].map((isPrivate) =>
-      ["speaks", "listens"].map(() => clients.open({ vsn, key }).channel(room, { config: { private: isPrivate } })),
-    );
-    const [openHeard, secretHeard] = [hear(listener(open)), hear(listener(secret))];
-    await Promise.all([...(open ?? []), ...(secret ?? [])].map(join));
-    await broadcast(speaker(open), "said", { in: "public" });
-    await broadcast(speaker(secret), "said", { in: "private" });
+    const enter = (isPrivate: boolean): RealtimeChannel =>
+      clients.open({ vsn, key: stack.serviceKey }).channel(room, { config: { private: isPrivate } });
+    const [openSpeaker, openListener] = [enter(false), enter(false)];
+    const [secretSpeaker, secretListener] = [enter(true), enter(true)];
+    const [openHeard, secretHeard] = [hear(openListener), hear(secretListener)];
+    await Promise.all([openSpeaker, openListener, secretSpeaker, secretListener].map(join));
+    await broadcast(openSpeaker, "said", { in: "public" });
+    await broadcast(secretSpeaker, "said", { in: "private" });
     await eventually(() => {
       expect(brief(openHeard)).toEqual([["said", { in: "public" }]]);
       expect(brief(secretHeard)).toEqual([["said", { in: "private" }]]);
@@ -167,26 +167,6 @@ describe.each(versions)("version %s", (vsn) => {
     );
   });
 });
-
-function speaker([channel]: readonly RealtimeChannel[] = []): RealtimeChannel {
-  if (channel === undefined) throw new Error("no channel");
-  return channel;
-}
-
-function listener([, channel]: readonly RealtimeChannel[] = []): RealtimeChannel {
-  return speaker(channel === undefined ? [] : [channel]);
-}
-
-async function admin(method: string, path: string, body?: object): Promise<unknown[]> {
-  const response = await fetch(`${stack.url}/admin/v1${path}`, {
-    method,
-    headers: { authorization: `Bearer ${stack.serviceKey}`, "content-type": "application/json" },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
-  const answer: unknown = await response.json();
-  if (!response.ok) throw new Error(JSON.stringify(answer));
-  return Array.isArray(answer) ? answer : [answer];
-}
 
 test("bytes go from a 2.0.0 client to another unchanged; a 1.0.0 client, which cannot take them, hears only the rest", async () => {
   const room = uniqueName("bytes");

@@ -110,20 +110,23 @@ describe.each(versions)("a stock client of version %s", (vsn) => {
     expect(receiver.heard).toEqual(numbers(1, 45));
     expect(receiver.recoveries).toEqual([undefined, true]);
   });
+});
 
-  test("without resume, joins again by itself after the edge was killed and hears what comes from then on", async () => {
-    const room = uniqueName("plain");
-    const channels = [clients.open({ vsn }), clients.open({ vsn })].map((client) => client.channel(room));
-    const heard: number[] = [];
-    const [sender, receiver] = channels;
-    if (sender === undefined || receiver === undefined) throw new Error("two clients are needed");
-    receiver.on("broadcast", { event: "*" }, (message) => void heard.push(counted.parse(message).payload.n));
-    await Promise.all(channels.map(join));
-    await stack.killEdge();
-    await eventually(() => expect(channels.map(({ state }) => state)).toEqual(["joined", "joined"]));
-    await broadcast(sender, "count", { n: 1 });
-    await eventually(() => expect(heard).toEqual([1]));
+test("clients that do not resume join again by themselves too, and hear what comes from then on", async () => {
+  const room = uniqueName("plain");
+  const sender = clients.open().channel(room);
+  const receivers = versions.map((vsn) => clients.open({ vsn }).channel(room));
+  const heard = receivers.map((receiver) => {
+    const ns: number[] = [];
+    receiver.on("broadcast", { event: "*" }, (message) => void ns.push(counted.parse(message).payload.n));
+    return ns;
   });
+  const channels = [sender, ...receivers];
+  await Promise.all(channels.map(join));
+  await stack.killEdge();
+  await eventually(() => expect(channels.map(({ state }) => state)).toEqual(channels.map(() => "joined")));
+  await broadcast(sender, "count", { n: 1 });
+  await eventually(() => expect(heard).toEqual([[1], [1]]));
 });
 
 const isMessage = ({ event }: RawFrame): boolean => event === "broadcast";
@@ -194,6 +197,23 @@ test("a position that is none counts as not given", async () => {
     expect(status).toBe("ok");
     expect(response).not.toHaveProperty("recovered");
   }
+});
+
+test("an acknowledged message makes all before it recoverable, though the edge dies at once", async () => {
+  const topic = `realtime:${uniqueName("acked")}`;
+  const [hasty, careful] = [await raw(), await raw()];
+  await hasty.join(topic);
+  const { position: start } = joined.parse((await careful.join(topic, { broadcast: { ack: true } })).response);
+  for (const n of numbers(1, 5)) {
+    hasty.send("1", null, topic, "broadcast", { type: "broadcast", event: "count", payload: { n } });
+  }
+  await careful.until("the messages", 5, isMessage);
+  await say(careful, topic, 6);
+  await stack.killEdge();
+  const back = await raw();
+  const { recovered } = joined.parse((await back.join(topic, { broadcast: { resume: start } })).response);
+  expect(recovered).toBe(true);
+  expect((await back.until("the messages", 6, isMessage)).map(numberOf)).toEqual(numbers(1, 6));
 });
 
 test("what was sent and not yet durable when the edge died is never passed off as recovered", async () => {
@@ -270,18 +290,17 @@ test("a feed is resumed like any channel, also over the death of the edge", asyn
     const topic = `realtime:table:public.${table}`;
     const phone = await raw();
     const { position: start } = joined.parse((await phone.join(topic)).response);
-    await db.query(`insert into ${table} values (1)`);
-    await phone.until("the first row", 1, ({ event }) => event === "INSERT");
+    for (const n of [1, 2, 3]) await db.query(`insert into ${table} values (${n})`);
+    await phone.until("three rows", 3, ({ event }) => event === "INSERT");
     phone.close();
-    await db.query(`insert into ${table} values (2)`);
     await stack.killEdge();
-    await db.query(`insert into ${table} values (3)`);
+    await db.query(`insert into ${table} values (4)`);
     const rows = z.object({ record: z.object({ n: z.int() }) });
     const awake = await raw();
     const { response } = await awake.join(topic, { broadcast: { resume: { ...start, seq: start.seq + 1 } } });
     expect(response).toMatchObject({ recovered: true });
-    const found = await awake.until("what the phone slept through", 2, ({ event }) => event === "INSERT");
-    expect(found.map(({ payload }) => rows.parse(payload).record.n)).toEqual([2, 3]);
+    const found = await awake.until("what the phone slept through", 3, ({ event }) => event === "INSERT");
+    expect(found.map(({ payload }) => rows.parse(payload).record.n)).toEqual([2, 3, 4]);
   } finally {
     await db.end();
   }

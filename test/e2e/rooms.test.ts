@@ -3,6 +3,7 @@
 import { SignJWT } from "jose";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { admin } from "../support/admin.ts";
 import { broadcast, Clients, eventually, join, oneClientAGateway, uniqueName, versions } from "../support/clients.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
@@ -28,7 +29,7 @@ afterAll(async () => {
 /** Registers a channel. @returns its slug */
 async function register(type: "public" | "private" | "direct", ...members: string[]): Promise<string> {
   const slug = uniqueName(type);
-  await admin("POST", "/channels", { name: slug, type });
+  await admin(stack, "POST", "/channels", { name: slug, type });
   for (const member of members) {
     await db.query(
       "insert into realtime.channel_members (channel_id, user_id) select id, $2 from realtime.channels where slug = $1",
@@ -36,15 +37,6 @@ async function register(type: "public" | "private" | "direct", ...members: strin
     );
   }
   return slug;
-}
-
-async function admin(method: string, path: string, body?: object): Promise<void> {
-  const response = await fetch(`${stack.url}/admin/v1${path}`, {
-    method,
-    headers: { apikey: stack.serviceKey, "content-type": "application/json" },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
-  if (!response.ok) throw new Error(await response.text());
 }
 
 function tokenOf(user: string): Promise<string> {
@@ -97,6 +89,29 @@ test("a public channel that is registered has no private room beside it", async 
   await bob.until("the message", 1, ({ event }) => event === "broadcast");
 });
 
+test("while PostgreSQL gives no answer, open rooms go on, and private ones are refused with a reason", async () => {
+  const topic = `realtime:${uniqueName("open")}`;
+  const [ann, bob] = await Promise.all([as("ann"), as("bob")]);
+  await ann.join(topic);
+  const blocker = new pg.Client({ connectionString: stack.databaseUrl });
+  await blocker.connect();
+  try {
+    await blocker.query("begin; lock table realtime.channels in access exclusive mode");
+    const [unknown, secret] = [uniqueName("unknown"), uniqueName("secret")].map((name) => `realtime:${name}`);
+    const joins = await Promise.all([
+      bob.join(topic),
+      bob.join(unknown ?? ""),
+      bob.join(secret ?? "", { private: true }),
+    ]);
+    const reason = expect.stringMatching(/^UnableToConnectToProject: /);
+    expect(joins).toMatchObject([{ status: "ok" }, { status: "ok" }, { status: "error", response: { reason } }]);
+    ann.send("1", null, topic, "broadcast", { type: "broadcast", event: "hello", payload: {} });
+    await bob.until("the message", 1, ({ event }) => event === "broadcast");
+  } finally {
+    await blocker.end();
+  }
+});
+
 describe.each(versions)("version %s", (vsn) => {
   test("who is in a channel that is deleted is told so, and the channel is over", async () => {
     const slug = await register("public");
@@ -104,7 +119,7 @@ describe.each(versions)("version %s", (vsn) => {
     const system: unknown[] = [];
     channel.on("system", {}, (message: unknown) => void system.push(message));
     await join(channel);
-    await admin("DELETE", `/channels/${slug}`);
+    await admin(stack, "DELETE", `/channels/${slug}`);
     await eventually(() => expect(channel.state).toBe("closed"));
     expect(system).toEqual([expect.objectContaining({ extension: "system", status: "error", channel: slug })]);
   });
@@ -115,7 +130,7 @@ describe.each(versions)("version %s", (vsn) => {
     const heard: unknown[] = [];
     channel.on("broadcast", { event: "news" }, ({ payload }) => void heard.push(payload));
     await join(channel);
-    await admin("POST", `/channels/${slug}/messages`, { event: "news", payload: { n: 1 } });
+    await admin(stack, "POST", `/channels/${slug}/messages`, { event: "news", payload: { n: 1 } });
     const other = clients.open({ vsn }).channel(slug);
     await join(other);
     await broadcast(other, "news", { n: 2 });

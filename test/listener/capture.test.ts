@@ -1,7 +1,9 @@
 // What is captured: every kind of change of every kind of table, exactly, and nothing that did not happen.
+
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { migrate } from "../../src/listener/migrate.ts";
+import { feedName } from "../../src/protocol/topics.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres.ts";
 import { RecordingEdge } from "../support/recording-edge.ts";
 import { type ListenerProcess, secret, startListener, until } from "./process.ts";
@@ -98,7 +100,7 @@ test("names with quotes, blanks, capitals, dots and 63 bytes are captured under 
     const { rows } = await db.query("select table_name from realtime.subscribe($1)", [`public.${name}`]);
     expect(rows[0].table_name).toBe(`public.${name}`);
     await db.query(`insert into ${pg.escapeIdentifier(name)} values (1, 2, 'x')`);
-    expect((await changes(`public.${name}`, 1))[0]?.new).toEqual({ n: 1, __nself_row: 2, new: "x" });
+    expect((await changes(feedName("public", name), 1))[0]?.new).toEqual({ n: 1, __nself_row: 2, new: "x" });
   }
 });
 

@@ -51,7 +51,7 @@ describe("a running stack", () => {
     expect(stack.logs()).toContain(stack.url);
     expect(stack.logs()).toContain(stack.anonKey);
     expect(stack.logs()).toContain(stack.serviceKey);
-    expect(stack.logs().match(/^ {2}(npx|node) .+$/gm)).toHaveLength(3);
+    expect(stack.logs().match(/^ {2}(npx|npm) .+$/gm)).toHaveLength(3);
     expect(stack.logs()).not.toContain("\x1b");
   });
 
@@ -65,10 +65,10 @@ describe("a running stack", () => {
 
   test("lets the roles of tokens use new tables in public", async () => {
     const rows = await query(stack.databaseUrl, [
-      "create table public.todos (id int primary key)",
+      "create table public.fresh (id int primary key)",
       "set role anon",
-      "insert into todos values (1)",
-      "select count(*)::int as n from todos",
+      "insert into fresh values (1)",
+      "select count(*)::int as n from fresh",
     ]);
     expect(rows).toEqual([{ n: 1 }]);
   });

@@ -134,8 +134,8 @@ export class RawSocket {
 
 /** A kind 3 frame: a broadcast as the stock 2.0.0 client sends it. `encoding` 1 is JSON, 0 opaque bytes. */
 export function binaryBroadcast(topic: string, event: string, content: Uint8Array, encoding: 0 | 1): Uint8Array {
-  const [topicBytes, eventBytes] = [topic, event].map((text) => new TextEncoder().encode(text));
-  if (topicBytes === undefined || eventBytes === undefined) throw new Error("unreachable");
+  const encoder = new TextEncoder();
+  const [topicBytes, eventBytes] = [encoder.encode(topic), encoder.encode(event)];
   return Uint8Array.from([
     ...[3, 0, 0, topicBytes.length, eventBytes.length, 0, encoding],
     ...topicBytes,

@@ -26,7 +26,6 @@ describe("restarts", () => {
     for (let n = 1; n <= 30; n++) {
       shout(world, ann, n);
       if (n % 3 === 0) world.restartGateway("g2");
-      // The position is written down once a second: a platform puts an object to sleep only after longer quiet.
       await world.clock.pass(1_500);
     }
     expect(bob.numbers).toEqual(upTo(30));

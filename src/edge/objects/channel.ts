@@ -213,9 +213,9 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return connectionsOf(this.#clients, this.#objectName);
   }
 
-  /** Takes a batch of row changes into this feed; answers how many of them were new. */
-  async changes(batch: Batch): Promise<number> {
-    return this.#core.changes(batch);
+  /** Takes a batch of row changes into this feed, unless a newer listener has delivered before. */
+  async changes(batch: Batch): Promise<{ taken: boolean }> {
+    return { taken: this.#core.changes(batch) };
   }
 
   get #name(): ObjectName {

@@ -30,7 +30,7 @@ export function makeGateway(ctx: DurableObjectState, env: Env, { name, timers, t
   const gateway = new Gateway({
     name,
     timers,
-    store: new SqliteSessionStore(tables),
+    store: new SqliteSessionStore(tables, timers),
     id: () => crypto.randomUUID(),
     openLink,
     verify: (token) => verifyToken(token, settingsOf(env).keys, Date.now()),

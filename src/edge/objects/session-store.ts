@@ -2,6 +2,7 @@
 import type { JoinRecord, SessionStore } from "../../gateway/ports.ts";
 import type { SessionRecord } from "../../gateway/session.ts";
 import type { Position } from "../../protocol/positions.ts";
+import type { Timers } from "../../protocol/timers.ts";
 import type { Tables } from "./tables.ts";
 
 /** Additive only: objects of an earlier deploy wake up on the tables they have. */
@@ -12,11 +13,28 @@ export const sessionTables = [
   "CREATE TABLE IF NOT EXISTS positions (object TEXT PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID",
 ];
 
+/** Writes are gathered this long into one commit: a timer that is due keeps the object awake until it is done. */
+const GATHER_MS = 1_000;
+
 export class SqliteSessionStore implements SessionStore {
   readonly #tables: Tables;
+  readonly #timers: Timers;
+  /** By what they write; a later write of the same thing takes the place of an earlier one. */
+  readonly #due = new Map<string, () => void>();
 
-  constructor(tables: Tables) {
+  constructor(tables: Tables, timers: Timers) {
     this.#tables = tables;
+    this.#timers = timers;
+  }
+
+  #later(what: string, write: () => void): void {
+    if (this.#due.size === 0) this.#timers.after(GATHER_MS, () => this.#write());
+    this.#due.set(what, write);
+  }
+
+  #write(): void {
+    for (const write of this.#due.values()) write();
+    this.#due.clear();
   }
 
   sessions(): SessionRecord[] {
@@ -24,16 +42,19 @@ export class SqliteSessionStore implements SessionStore {
   }
 
   putSession(session: SessionRecord): void {
-    this.#tables.write(
-      "INSERT OR REPLACE INTO sessions (id, record) VALUES (?, ?)",
-      session.id,
-      JSON.stringify(session),
+    this.#later(`session ${session.id}`, () =>
+      this.#tables.write(
+        "INSERT OR REPLACE INTO sessions (id, record) VALUES (?, ?)",
+        ...[session.id, JSON.stringify(session)],
+      ),
     );
   }
 
   deleteSession(id: string): void {
-    this.#tables.erase("DELETE FROM sessions WHERE id = ?", id);
-    this.#tables.erase("DELETE FROM joins WHERE session = ?", id);
+    this.#later(`session ${id}`, () => {
+      this.#tables.erase("DELETE FROM sessions WHERE id = ?", id);
+      this.#tables.erase("DELETE FROM joins WHERE session = ?", id);
+    });
   }
 
   joins(): JoinRecord[] {
@@ -41,26 +62,34 @@ export class SqliteSessionStore implements SessionStore {
   }
 
   putJoin(join: JoinRecord): void {
-    const values = [join.session, join.topic, JSON.stringify(join)];
-    this.#tables.write("INSERT OR REPLACE INTO joins (session, topic, record) VALUES (?, ?, ?)", ...values);
+    const { session, topic } = join;
+    this.#later(`join ${session} ${topic}`, () =>
+      this.#tables.write(
+        "INSERT OR REPLACE INTO joins (session, topic, record) VALUES (?, ?, ?)",
+        ...[session, topic, JSON.stringify(join)],
+      ),
+    );
   }
 
   deleteJoin(session: string, topic: string): void {
-    this.#tables.erase("DELETE FROM joins WHERE session = ? AND topic = ?", session, topic);
+    this.#later(`join ${session} ${topic}`, () =>
+      this.#tables.erase("DELETE FROM joins WHERE session = ? AND topic = ?", session, topic),
+    );
   }
 
   positions(): ReadonlyMap<string, Position> {
-    const rows = this.#tables.read<{ object: string; epoch: string; seq: number }>(
-      "SELECT object, epoch, seq FROM positions",
-    );
+    const query = "SELECT object, epoch, seq FROM positions";
+    const rows = this.#tables.read<{ object: string; epoch: string; seq: number }>(query);
     return new Map(rows.map(({ object, epoch, seq }) => [object, { epoch, seq }]));
   }
 
   putPosition(object: string, { epoch, seq }: Position): void {
-    this.#tables.write("INSERT OR REPLACE INTO positions (object, epoch, seq) VALUES (?, ?, ?)", object, epoch, seq);
+    this.#later(`position ${object}`, () =>
+      this.#tables.write("INSERT OR REPLACE INTO positions (object, epoch, seq) VALUES (?, ?, ?)", object, epoch, seq),
+    );
   }
 
   deletePosition(object: string): void {
-    this.#tables.erase("DELETE FROM positions WHERE object = ?", object);
+    this.#later(`position ${object}`, () => this.#tables.erase("DELETE FROM positions WHERE object = ?", object));
   }
 }
