@@ -33,7 +33,9 @@ export class Channel {
   readonly #missing = new Map<string, number>();
   /** The newest epoch of the listeners that have delivered, by the database they read. */
   readonly #listenerEpochs = new Map<string, number>();
-  #windowOpen = false;
+  /** Unix ms of the last write to the ring. */
+  #writtenAt = 0;
+  #writeDue = false;
 
   /** `links` are those that had said hello and outlived the channel's last life in memory. */
   constructor(name: ObjectName, ports: ChannelPorts, links: Iterable<Link>) {
@@ -138,14 +140,17 @@ export class Channel {
   }
 
   /**
-   * Sends a message to all, and puts it into the ring. The first message after a quiet time is written before it is
-   * sent, as is a `durable` one; what follows within 250 ms is sent at once and written together at the end of them.
+   * Sends a message to all, and puts it into the ring. The first message after 250 ms of quiet is written before it is
+   * sent, as is a `durable` one; what comes within 250 ms of a write is sent at once and written together at their end.
    */
   #publish(draft: Draft, durable: boolean): Message {
     const message = this.#append(draft);
-    if (durable || !this.#windowOpen) this.#write();
-    else this.#sequence.reserve();
-    if (!this.#windowOpen) this.#openWindow();
+    const wait = this.#writtenAt + WRITE_WINDOW_MS - message.at;
+    if (durable || wait <= 0) this.#write();
+    else {
+      this.#sequence.reserve();
+      this.#writeIn(wait);
+    }
     this.#send(message);
     return message;
   }
@@ -156,25 +161,30 @@ export class Channel {
     return message;
   }
 
+  /** Writes all that is pending, and says so to the sequence: a crash from here on loses nothing of it. */
   #write(): void {
     this.#ring.write();
+    this.#writtenAt = this.#ports.timers.now();
     this.#sequence.settle();
+  }
+
+  /** Has what is pending written in a while. No timer stands for a channel that has nothing pending. */
+  #writeIn(ms: number): void {
+    if (this.#writeDue) return;
+    this.#writeDue = true;
+    this.#ports.timers.after(ms, () => {
+      this.#writeDue = false;
+      if (!this.#ring.hasPending) return this.#sequence.settle();
+      // Under load the reservation stays out: handing it back is a write of its own, and the next message reserves again.
+      this.#ring.write();
+      this.#writtenAt = this.#ports.timers.now();
+      this.#writeIn(WRITE_WINDOW_MS);
+    });
   }
 
   #send(message: Message): void {
     const parcel = new Parcel(message);
     for (const link of this.#links.values()) link.deliver(parcel);
-  }
-
-  #openWindow(): void {
-    this.#windowOpen = true;
-    this.#ports.timers.after(WRITE_WINDOW_MS, () => {
-      this.#windowOpen = false;
-      if (!this.#ring.hasPending) return this.#sequence.settle();
-      // Under load the reservation stays out: only a write after which there is quiet hands it back.
-      this.#ring.write();
-      this.#openWindow();
-    });
   }
 
   #track(link: Link, { call, session, user, key, meta }: Call<"track">): void {

@@ -58,6 +58,8 @@ export class Room {
   #failures = 0;
   #held: Outgoing[] = [];
   #flushDue = false;
+  /** Unix ms. */
+  #flushedAt = 0;
 
   constructor(object: string, ports: GatewayPorts, events: RoomEvents, position: Position | undefined) {
     this.object = object;
@@ -231,17 +233,13 @@ export class Room {
       this.#underWay.delete(message.id);
     this.#held.push(new Outgoing(message));
     if (this.#flushDue) return;
-    this.flush();
-    this.#scheduleFlush();
-  }
-
-  #scheduleFlush(): void {
+    // No timer for the first message after quiet: it goes at once, and a timer costs as much as a delivery.
+    const wait = this.#flushedAt + FLUSH_MS - this.#ports.timers.now();
+    if (wait <= 0) return this.flush();
     this.#flushDue = true;
-    this.#ports.timers.after(FLUSH_MS, () => {
+    this.#ports.timers.after(wait, () => {
       this.#flushDue = false;
-      if (this.#held.length === 0) return;
       this.flush();
-      this.#scheduleFlush();
     });
   }
 
@@ -250,6 +248,7 @@ export class Room {
     if (this.#held.length === 0) return;
     const batch = this.#held;
     this.#held = [];
+    this.#flushedAt = this.#ports.timers.now();
     this.#events.messages(this, batch);
   }
 
