@@ -1,0 +1,50 @@
+// What every store of a channel promises: run on the one in memory and on the one in an object's SQLite.
+import { expect } from "vitest";
+import type { ChannelStore, MemberRow } from "../../src/channel/ports.ts";
+
+const member: MemberRow = {
+  ref: "r1",
+  key: "k",
+  user: null,
+  session: "s",
+  gateway: "g",
+  meta: '{"a":"é\\u0000"}',
+  seenAt: 1_700_000_000_000,
+};
+
+/** The promises, by the sentence that names them; each gets a store that nothing was written to. */
+export const channelStoreSuite: Record<string, (store: ChannelStore) => void> = {
+  "a store that was never written to is empty, and clearing it does nothing": (store) => {
+    store.clear();
+    expect([store.get("epoch"), store.ringBody(0)]).toEqual([undefined, undefined]);
+    expect([...store.ringIndex(), ...store.members(), ...store.sights()]).toEqual([]);
+  },
+  "a named value is the last one that was set, and outlives a clearing": (store) => {
+    store.set("epoch", "a");
+    store.set("epoch", "b");
+    store.clear();
+    expect(store.get("epoch")).toBe("b");
+  },
+  "a ring slot is written over, and the index is in the order of the numbers": (store) => {
+    store.putRing({ slot: 0, first: 1, last: 2, at: 10, body: "old" });
+    store.putRing({ slot: 1, first: 3, last: 3, at: 20, body: "x".repeat(200_000) });
+    store.putRing({ slot: 0, first: 4, last: 9, at: 30, body: "new" });
+    expect(store.ringIndex().map(({ slot, first, last, at }) => [slot, first, last, at])).toEqual([
+      [1, 3, 3, 20],
+      [0, 4, 9, 30],
+    ]);
+    expect([store.ringBody(0), store.ringBody(1)?.length]).toEqual(["new", 200_000]);
+  },
+  "members come back as they were put, and go one by one": (store) => {
+    store.putMember(member);
+    store.putMember({ ...member, ref: "r2", user: "u" });
+    expect(store.members()).toEqual(expect.arrayContaining([member, { ...member, ref: "r2", user: "u" }]));
+    store.deleteMember("r1");
+    expect(store.members().map(({ ref }) => ref)).toEqual(["r2"]);
+  },
+  "the newest sight of a user is kept, and of too many users the newest": (store) => {
+    store.putSight({ user: "u", metadata: "{}", seenAt: 1 });
+    store.putSight({ user: "u", metadata: '{"a":1}', seenAt: 2 });
+    expect(store.sights()).toEqual([{ user: "u", metadata: '{"a":1}', seenAt: 2 }]);
+  },
+};

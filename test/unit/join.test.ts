@@ -1,0 +1,136 @@
+// Join payloads, topics and row-change subscriptions: what clients write, and what is made of it.
+import { describe, expect, test } from "vitest";
+import { bindingIds, echoBindings, isServed, mayRead, parseBinding, wants } from "../../src/gateway/bindings.ts";
+import { rowOf } from "../../src/gateway/filters.ts";
+import { parseJoin } from "../../src/protocol/join.ts";
+import { feedName, parseFeedName, parseObjectName, parseTopic, roomObject } from "../../src/protocol/topics.ts";
+
+describe("join payloads", () => {
+  test("what is absent takes its default", () => {
+    expect(parseJoin({})).toEqual({
+      private: false,
+      self: false,
+      ack: false,
+      replay: undefined,
+      resume: undefined,
+      presenceKey: "",
+      presenceEnabled: false,
+      postgresChanges: [],
+      token: undefined,
+    });
+  });
+
+  test.each([
+    ["nothing at all", null],
+    ["a string", "join"],
+    ["config of a wrong type", { config: 7 }],
+    ["parts of wrong types", { config: { broadcast: [], presence: "x", postgres_changes: {}, private: [] } }],
+  ])("%s counts as an empty payload", (_, payload) => {
+    expect(parseJoin(payload)).toEqual(parseJoin({}));
+  });
+
+  test("booleans may be strings, and the valid parts of an invalid payload are used", () => {
+    const join = parseJoin({
+      config: {
+        private: "TRUE",
+        broadcast: { self: true, ack: 7, replay: "x" },
+        presence: { key: 5, enabled: "true" },
+      },
+    });
+    expect(join).toMatchObject({ private: true, self: true, ack: false, replay: undefined });
+    expect(join).toMatchObject({ presenceKey: "5", presenceEnabled: true });
+  });
+
+  test("opaque keys and null are no tokens, and user_token wins over access_token", () => {
+    expect(parseJoin({ access_token: "sb_publishable_x" }).token).toBeUndefined();
+    expect(parseJoin({ access_token: null }).token).toBeUndefined();
+    expect(parseJoin({ access_token: "a", user_token: "b" }).token).toBe("b");
+  });
+
+  test("a replay is clamped to 1 to 25 messages, and a resume needs a whole position", () => {
+    const broadcast = { replay: { since: 5, limit: 1000 }, resume: { epoch: "e" } };
+    expect(parseJoin({ config: { broadcast } })).toMatchObject({ replay: { since: 5, limit: 25 }, resume: undefined });
+    expect(parseJoin({ config: { broadcast: { replay: { limit: 0 } } } }).replay).toEqual({ since: 0, limit: 1 });
+  });
+});
+
+describe("topics", () => {
+  test.each([
+    ["realtime:a:b c/d", { kind: "room", sub: "a:b c/d" }],
+    ["realtime:table:public.users", { kind: "feed", sub: "table:public.users", feed: "public.users" }],
+    ["realtime:", { reason: "TopicNameRequired: You must provide a topic name" }],
+    ["room", { reason: "unmatched topic" }],
+  ])("%s", (wire, topic) => {
+    expect(parseTopic(wire)).toEqual(topic);
+  });
+
+  test("a feed's name comes apart as it was put together, whatever is in it", () => {
+    for (const [schema, table] of [
+      ["public", "users"],
+      ["a.b", "c"],
+      ["a", "b.c"],
+      ['we"ird', "*"],
+    ] as const) {
+      expect(parseFeedName(feedName(schema, table))).toEqual({ schema, table });
+    }
+    expect(feedName("a.b", "c")).not.toBe(feedName("a", "b.c"));
+  });
+
+  test("public and private rooms of a name are different objects", () => {
+    expect(roomObject("x", true)).not.toBe(roomObject("x", false));
+    expect(parseObjectName(roomObject("a:b", true))).toEqual({ kind: "private", sub: "a:b" });
+    expect(parseObjectName("nonsense")).toBeUndefined();
+  });
+});
+
+describe("row-change subscriptions", () => {
+  test("ids are non-zero, equal for equal entries, and echoed with all that the client wrote", () => {
+    const entries = [
+      { event: "*", schema: "public", table: "a", filter: "" },
+      { event: "*", schema: "public" },
+    ];
+    const ids = bindingIds([...entries, entries[0]]);
+    expect(ids[0]).toBe(ids[2]);
+    expect(ids[0]).not.toBe(ids[1]);
+    expect(ids.every((id) => Number.isInteger(id) && id > 0)).toBe(true);
+    expect(echoBindings(entries)[0]).toEqual({ ...entries[0], id: ids[0] });
+  });
+
+  test.each([
+    ["only an event", { event: "*" }],
+    ["a filter that is null", { schema: "public", table: "a", filter: null }],
+    ["something else", 7],
+  ])("%s is refused with what was sent", (_, entry) => {
+    expect(parseBinding(entry, 1)).toEqual({ error: expect.stringContaining("No subscription params provided") });
+  });
+
+  test.each([
+    ["foo", 'Error parsing `filter` params: ["foo"]'],
+    ["id=foo.hey", 'Error parsing `filter` params: ["foo", "hey"]'],
+  ])("the filter %s is refused", (filter, error) => {
+    expect(parseBinding({ schema: "public", table: "a", filter }, 1)).toEqual({ error });
+  });
+
+  test.each([
+    ["id=eq.1", '{"record":{"id":1}}', true],
+    ["id=eq.1", '{"record":{"id":2},"old_record":{"id":1}}', false],
+    ["id=eq.1", '{"old_record":{"id":1}}', true],
+    ["id=eq.9007199254740993", '{"record":{"id":9007199254740993}}', true],
+    ["id=eq.9007199254740992", '{"record":{"id":9007199254740993}}', false],
+    ["price=eq.1.5", '{"record":{"price":1.50}}', true],
+    ["done=eq.true", '{"record":{"done":true}}', true],
+    ['name=eq."a,b"', '{"record":{"name":"a,b"}}', true],
+    ["name=eq.", '{"record":{"name":""}}', true],
+    ["name=eq.null", '{"record":{"name":null}}', false],
+    ["gone=eq.1", '{"record":{"id":1}}', false],
+  ])("%s on %s: %s", (filter, data, matches) => {
+    const binding = parseBinding({ event: "*", schema: "public", table: "a", filter }, 1);
+    expect(isServed(binding) && wants(binding, "UPDATE", () => rowOf(data))).toBe(matches);
+  });
+
+  test("a role without SELECT sees nothing, and where rows decide only the one that passes them by", () => {
+    const access = { readers: ["anon", "service_role"], rls: false };
+    expect(["anon", "authenticated", "service_role"].map((role) => mayRead(access, role))).toEqual([true, false, true]);
+    expect(["anon", "service_role"].map((role) => mayRead({ ...access, rls: true }, role))).toEqual([false, true]);
+  });
+});
