@@ -25,7 +25,7 @@ export async function admit(
     if (type !== null && user !== null && (await access.isMember(user))) return undefined;
     return refuse(`Unauthorized: You do not have permissions to read from this Channel topic: ${sub}`);
   } catch {
-    if (kind === "public") return undefined;
+    if (kind === "public" || (kind === "private" && role === "service_role")) return undefined;
     return refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
   }
 }

@@ -183,7 +183,7 @@ export class Gateway implements RoomEvents {
       bindings,
     };
     this.#enter(membership);
-    this.#ports.store.putJoin({ ...recordOf(membership), postgresChanges: request.postgresChanges });
+    this.keep(membership);
     const { ok: _ok, ...standing } = joined;
     this.reply(session, frame, "ok", { postgres_changes: echoBindings(request.postgresChanges), ...standing });
     for (const message of problems) this.system(membership, "postgres_changes", "error", message);
@@ -193,7 +193,13 @@ export class Gateway implements RoomEvents {
   #enter(membership: Membership): void {
     membership.session.topics.set(membership.topic, { state: "joined", membership });
     membership.room.members.add(membership);
+    this.#watchExpiry(membership);
     for (const { feed } of membership.bindings) this.room(feedObject(feed)).subscribers.add(membership);
+  }
+
+  /** Writes a membership down for the gateway's next life. */
+  keep({ session, room, bindings: _made, ...wishes }: Membership): void {
+    this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object });
   }
 
   #leave(membership: Membership): void {
@@ -217,6 +223,8 @@ export class Gateway implements RoomEvents {
     this.#ports.verify(token).then(
       (claims) => {
         membership.claims = claims;
+        this.keep(membership);
+        this.#watchExpiry(membership);
       },
       (error: unknown) => {
         const message = error instanceof Error ? error.message : "The token provided is not a valid JWT";
@@ -273,14 +281,24 @@ export class Gateway implements RoomEvents {
     if (this.sessions.size > 0) this.#ports.timers.alarm(this.#ports.timers.now() + SWEEP_MS);
   }
 
+  /** Tokens that outlive the next sweep are looked at by it. */
+  #watchExpiry({ claims }: Membership): void {
+    const expiresAt = (claims.exp ?? Number.POSITIVE_INFINITY) * 1000;
+    if (expiresAt < this.#ports.timers.now() + SWEEP_MS) this.#ports.timers.alarm(expiresAt);
+  }
+
   /** The client joins again with whatever token it holds by then: `phx_close` would end the channel for good. */
   #expire({ topics }: Session): void {
     const now = this.#ports.timers.now() / 1000;
     for (const topic of [...topics.values()]) {
-      if (topic.state !== "joined" || (topic.membership.claims.exp ?? now) >= now) continue;
-      const late = Math.round(now - (topic.membership.claims.exp ?? now));
-      this.system(topic.membership, "system", "error", `Token has expired ${late} seconds ago`);
-      this.drop(topic.membership, "phx_error", { reason: "token expired" });
+      if (topic.state !== "joined") continue;
+      const { membership } = topic;
+      const late = now - (membership.claims.exp ?? Number.POSITIVE_INFINITY);
+      if (late < 0) this.#watchExpiry(membership);
+      else {
+        this.system(membership, "system", "error", `Token has expired ${Math.round(late)} seconds ago`);
+        this.drop(membership, "phx_error", { reason: "token expired" });
+      }
     }
   }
 
@@ -371,11 +389,6 @@ export class Gateway implements RoomEvents {
     if (this.#rooms.get(room.object) === room) this.#rooms.delete(room.object);
     this.#ports.store.deletePosition(room.object);
   }
-}
-
-function recordOf(membership: Membership): Omit<JoinRecord, "postgresChanges"> {
-  const { session, topic, room, joinRef, claims, self, ack, presenceKey, presenceEnabled } = membership;
-  return { session: session.id, topic, object: room.object, joinRef, claims, self, ack, presenceKey, presenceEnabled };
 }
 
 function bindingsOf({ postgresChanges }: JoinRecord): Membership["bindings"] {

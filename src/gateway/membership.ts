@@ -18,5 +18,7 @@ export interface Membership {
   readonly presenceKey: string;
   /** Wants presence: asked for at the join, or tracked since. */
   presenceEnabled: boolean;
+  /** The row-change subscriptions as the client wrote them, and those of them that are served. */
+  readonly postgresChanges: readonly unknown[];
   readonly bindings: readonly Binding[];
 }

@@ -11,11 +11,13 @@ export type Frame = string | Uint8Array;
 /** A message on its way to the sockets of one gateway. */
 export class Outgoing {
   readonly message: Message;
+  readonly #epoch: string;
   readonly #frames = new Map<string, Frame | undefined>();
   #row: Row | undefined;
 
-  constructor(message: Message) {
+  constructor(message: Message, epoch: string) {
     this.message = message;
+    this.#epoch = epoch;
   }
 
   /** The row that filters judge. */
@@ -26,12 +28,12 @@ export class Outgoing {
 
   /** The frame of the message on its own topic. Undefined: this version has no form for it (binary on 1.0.0). */
   frame(version: Version, topic: string): Frame | undefined {
-    return this.#once(version, () => this.#encode(version, topic, null, this.#meta()));
+    return this.#once(version, () => this.#encode(version, topic, null));
   }
 
   /** The frame of the message as part of the past, for the one session that asked. */
   replayed(version: Version, topic: string, joinRef: string | null): Frame | undefined {
-    return this.#encode(version, topic, joinRef, this.#meta('"replayed":true,'));
+    return this.#encode(version, topic, joinRef, '"replayed":true,');
   }
 
   /** The frame of a row change for a channel whose subscriptions `ids` match it (protocol.md §8.6). */
@@ -48,16 +50,22 @@ export class Outgoing {
     return this.#frames.get(key);
   }
 
-  #meta(extra = ""): JsonText {
+  /** Where the message stands and who sent it: `{ id, epoch, seq, at, sender }`, the last one where it is known. */
+  #meta(extra = "", withSender = true): JsonText {
     const { id, seq, at, sender } = this.message;
-    const from = sender === null ? "" : `,"sender":${JSON.stringify(sender)}`;
-    return `{${extra}"id":${JSON.stringify(id)},"seq":${seq},"at":${at}${from}}`;
+    const from = sender === null || !withSender ? "" : `,"sender":${JSON.stringify(sender)}`;
+    return `{${extra}"id":${JSON.stringify(id)},"epoch":"${this.#epoch}","seq":${seq},"at":${at}${from}}`;
   }
 
-  #encode(version: Version, topic: string, joinRef: string | null, meta: JsonText): Frame | undefined {
+  #encode(version: Version, topic: string, joinRef: string | null, extra = ""): Frame | undefined {
     const { event, name, body } = this.message;
-    if (typeof body === "string")
-      return encodeFrame(version, joinRef, null, topic, event, withMember(body, "meta", meta));
-    return version === "2.0.0" ? encodeUserBroadcast(topic, name, meta, body) : undefined;
+    if (typeof body === "string") {
+      return encodeFrame(version, joinRef, null, topic, event, withMember(body, "meta", this.#meta(extra)));
+    }
+    // The metadata of a binary frame holds 255 bytes, which a long user id alone can fill.
+    return version === "2.0.0"
+      ? (encodeUserBroadcast(topic, name, this.#meta(extra), body) ??
+          encodeUserBroadcast(topic, name, this.#meta(extra, false), body))
+      : undefined;
   }
 }

@@ -19,7 +19,10 @@ export function handlePresence(gateway: Gateway, membership: Membership, frame: 
     case "track":
       if (!isObject(meta)) return answer("Presence track payload must be a map");
       if (exceeds(JSON.stringify(meta), MAX_PRESENCE_BYTES)) return answer("Track message size exceeded");
-      membership.presenceEnabled = true;
+      if (!membership.presenceEnabled) {
+        membership.presenceEnabled = true;
+        gateway.keep(membership);
+      }
       return room.presence(
         { t: "track", session: session.id, user: membership.claims.user, key: membership.presenceKey, meta },
         answer,

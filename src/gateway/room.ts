@@ -187,7 +187,7 @@ export class Room {
       case "message":
         return this.#deliver(down);
       case "replay":
-        return this.#events.replay(this, down.session, new Outgoing(down));
+        return this.#events.replay(this, down.session, new Outgoing(down, this.#position?.epoch ?? ""));
       case "joined":
       case "done":
         return this.#answer(down);
@@ -231,7 +231,7 @@ export class Room {
     // The echo of our own publish says that the channel has it, unless its sender waits to hear that it is stored.
     if (this.#underWay.size > 0 && this.#underWay.get(message.id)?.stored === undefined)
       this.#underWay.delete(message.id);
-    this.#held.push(new Outgoing(message));
+    this.#held.push(new Outgoing(message, epoch));
     if (this.#flushDue) return;
     // No timer for the first message after quiet: it goes at once, and a timer costs as much as a delivery.
     const wait = this.#flushedAt + FLUSH_MS - this.#ports.timers.now();

@@ -19,13 +19,14 @@ export async function openConnections(ports: AdminPorts): Promise<ConnectionEntr
   return held.flat();
 }
 
-function connectionView({ id, user, role, channels, connectedAt, lastSeen }: ConnectionEntry) {
+function connectionView({ id, user, role, channels, gateway, connectedAt, lastSeen }: ConnectionEntry) {
   return {
     user_id: user,
     connection_id: id,
     status: "connected",
     role,
     channels,
+    gateway,
     connected_at: new Date(connectedAt).toISOString(),
     last_seen_at: new Date(lastSeen).toISOString(),
     seconds_since_seen: secondsSince(lastSeen),

@@ -22,6 +22,7 @@ export class CachedAccess implements ChannelAccess {
   readonly #env: Env;
   readonly #store: ChannelStore;
   #registration: { readonly value: Registration; readonly until: number } | undefined;
+  #asking: Promise<Registration> | undefined;
   #awayUntil = 0;
   #captured: { readonly value: boolean; readonly until: number } | undefined;
 
@@ -62,8 +63,16 @@ export class CachedAccess implements ChannelAccess {
     }
   }
 
+  /** The registration, from what is kept while that is fresh. Joins that come at once ask once. */
   async #lookup(): Promise<Registration> {
     if (this.#registration !== undefined && Date.now() < this.#registration.until) return this.#registration.value;
+    this.#asking ??= this.#askRegistration().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
+  }
+
+  async #askRegistration(): Promise<Registration> {
     try {
       const found = await this.#ask(() => openStore(this.#env).channels.findSlug(this.#name.sub));
       this.#remember(found === undefined ? null : { id: found.id, type: found.type });
