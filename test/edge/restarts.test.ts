@@ -30,6 +30,22 @@ async function resetGateways(): Promise<void> {
 }
 
 describe("restarts", () => {
+  test("a gateway that is evicted with sockets and no links wakes up with its sessions", async () => {
+    const topic = await openChannel("gateway-asleep");
+    const ann = await Client.connect();
+    // Before anybody else's links: the platform puts no gateway to sleep that has one open.
+    const [gateway = ""] = await vi.waitFor(async () => {
+      const names = await gateways();
+      expect(names).toHaveLength(1);
+      return names;
+    });
+    await evictDurableObject(env.GATEWAY.getByName(gateway));
+    await ann.join(topic, { broadcast: { self: true } });
+    ann.broadcast(topic, "n", { n: 1 });
+    await ann.expectNumbers([1]);
+    expect(ann.closedWith).toBeUndefined();
+  });
+
   test("after a reset of its gateway a client resumes with exactly what it missed", async () => {
     const topic = await openChannel("gateway-reset");
     const { ann, bob } = await twoGateways();

@@ -67,6 +67,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       name: DIRECT + this.#objectName,
       timers,
       tables,
+      own: this.#objectName,
       openLink: async (object, events) =>
         object === this.#objectName
           ? this.#ownLink(events)

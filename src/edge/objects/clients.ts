@@ -22,15 +22,21 @@ interface Parts {
   readonly name: string;
   readonly timers: Timers;
   readonly tables: Tables;
+  /** The channel that lives in the same object, if one does. */
+  readonly own?: string;
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
 }
 
 /** The gateway core of an object. Sockets that outlived its last life in memory go on where they were. */
-export function makeGateway(ctx: DurableObjectState, env: Env, { name, timers, tables, openLink }: Parts): Gateway {
+export function makeGateway(
+  ctx: DurableObjectState,
+  env: Env,
+  { name, timers, tables, own, openLink }: Parts,
+): Gateway {
   const gateway = new Gateway({
     name,
     timers,
-    store: new SqliteSessionStore(tables, timers),
+    store: new SqliteSessionStore(tables, timers, own),
     id: () => crypto.randomUUID(),
     openLink,
     verify: (token) => verifyToken(token, settingsOf(env).keys, Date.now()),

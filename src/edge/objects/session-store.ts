@@ -19,12 +19,15 @@ const GATHER_MS = 1_000;
 export class SqliteSessionStore implements SessionStore {
   readonly #tables: Tables;
   readonly #timers: Timers;
+  readonly #own: string | undefined;
   /** By what they write; a later write of the same thing takes the place of an earlier one. */
   readonly #due = new Map<string, () => void>();
 
-  constructor(tables: Tables, timers: Timers) {
+  /** `own` names the channel that lives in the same object: it never speaks while its gateway sleeps. */
+  constructor(tables: Tables, timers: Timers, own?: string) {
     this.#tables = tables;
     this.#timers = timers;
+    this.#own = own;
   }
 
   #later(what: string, write: () => void): void {
@@ -84,6 +87,7 @@ export class SqliteSessionStore implements SessionStore {
   }
 
   putPosition(object: string, { epoch, seq }: Position): void {
+    if (object === this.#own) return;
     this.#later(`position ${object}`, () =>
       this.#tables.write("INSERT OR REPLACE INTO positions (object, epoch, seq) VALUES (?, ?, ?)", object, epoch, seq),
     );
