@@ -11,7 +11,7 @@ type Refusal = Extract<Joined, { ok: false }>;
  */
 export async function admit(
   { kind, sub }: ObjectName,
-  { role, user }: Joiner,
+  { role, user }: Omit<Joiner, "session">,
   access: ChannelAccess,
 ): Promise<Refusal | undefined> {
   try {

@@ -2,7 +2,7 @@
 import type { Batch } from "../protocol/changes.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
 import { MAX_RESUME } from "../protocol/limits.ts";
-import type { Joined, Message, PresenceDiff, Up } from "../protocol/link.ts";
+import type { Body, Joined, Message, PresenceDiff, Up } from "../protocol/link.ts";
 import { comparePositions, type Position } from "../protocol/positions.ts";
 import type { ObjectName } from "../protocol/topics.ts";
 import { admit } from "./admission.ts";
@@ -199,7 +199,7 @@ export class Channel {
   }
 
   /** Sends a message that no socket sent. It is in the ring, durably, when what is answered afterwards arrives. */
-  publish(message: { name: string; body: string; sender: string | null }): { id: string; position: Position } {
+  publish(message: { name: string; body: Body; sender: string | null }): { id: string; position: Position } {
     const draft = { ...message, id: this.#ports.id(), from: null, event: "broadcast" };
     const { id, seq } = this.#publish(draft, true);
     return { id, position: { epoch: this.#sequence.epoch, seq } };

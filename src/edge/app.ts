@@ -4,6 +4,7 @@ import { openStore } from "../store/store.ts";
 import { adminApi } from "./admin/api.ts";
 import type { AdminPorts } from "./admin/ports.ts";
 import { requireRole } from "./authenticate.ts";
+import { broadcasts } from "./broadcasts.ts";
 import { receiveChanges } from "./changes.ts";
 import { type Env, settingsOf } from "./env.ts";
 import { directSocket, sharedSocket } from "./upgrade.ts";
@@ -23,6 +24,9 @@ for (const prefix of ["/realtime/v1", "/socket"]) {
   app.get(`${prefix}/websocket`, (c) => sharedSocket(c.req.raw, c.env));
   app.get(`${prefix}/channels/:topic/websocket`, (c) => directSocket(c.req.raw, c.env, c.req.param("topic")));
 }
+
+// Broadcasts of clients without a socket.
+for (const path of ["/realtime/v1/api/broadcast", "/api/broadcast"]) app.route(path, broadcasts);
 
 // The listener, by its own secret.
 app.post("/internal/changes", (c) => receiveChanges(c.req.raw, c.env));

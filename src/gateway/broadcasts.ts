@@ -2,7 +2,7 @@
 import { type ClientFrame, UserBroadcast } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
 import { MAX_PAYLOAD_BYTES } from "../protocol/limits.ts";
-import type { Body } from "../protocol/link.ts";
+import { type Body, broadcastBody } from "../protocol/link.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Membership } from "./membership.ts";
 
@@ -34,9 +34,7 @@ export function handleBroadcast(gateway: Gateway, membership: Membership, frame:
 /** The user's event name and the body that goes on: for text the payload as the sender wrote it, all keys included. */
 function contentOf(payload: unknown): { name: string; body: Body } | undefined {
   if (payload instanceof UserBroadcast) {
-    const { event, payload: content } = payload;
-    if (typeof content !== "string") return { name: event, body: content };
-    return { name: event, body: `{"type":"broadcast","event":${JSON.stringify(event)},"payload":${content}}` };
+    return { name: payload.event, body: broadcastBody(payload.event, payload.payload) };
   }
   if (!isObject(payload)) return undefined;
   // `meta` is ours to give; stock clients take any payload with `ids` for a row change and break on it (protocol.md §0).

@@ -11,6 +11,13 @@ export const LINK_VERSION = 1;
 /** The body of a message: the payload of its frame as JSON text, or the bytes of a binary broadcast. */
 export type Body = JsonText | Uint8Array;
 
+/** The body of a broadcast whose payload is JSON text, or bytes that go as they are. */
+export function broadcastBody(event: string, payload: JsonText | Uint8Array): Body {
+  return typeof payload === "string"
+    ? `{"type":"broadcast","event":${JSON.stringify(event)},"payload":${payload}}`
+    : payload;
+}
+
 /** Who may see a row change: roles that may SELECT the table, and whether row-level security must be asked. */
 export interface Access {
   readonly readers: readonly string[];

@@ -1,13 +1,13 @@
 // The channel object: one a topic. Wakes the channel core, and the gateway core for clients that came straight here.
 import { DurableObject } from "cloudflare:workers";
-import { isPrivateType } from "../../channel/admission.ts";
+import { admit, isPrivateType } from "../../channel/admission.ts";
 import { Channel as ChannelCore, withoutRefs } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import type { Batch } from "../../protocol/changes.ts";
 import { isObject, parseJson } from "../../protocol/json.ts";
-import { decodeLink, type Message, type Up } from "../../protocol/link.ts";
+import { broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
 import { type Env, settingsOf } from "../env.ts";
@@ -171,8 +171,18 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     sender?: string;
   }): Promise<{ id: string; position: Position }> {
     const { event, payload, sender = null } = message;
-    const body = `{"type":"broadcast","event":${JSON.stringify(event)},"payload":${payload}}`;
-    return this.#core.publish({ name: event, body, sender });
+    return this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
+  }
+
+  /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
+  async post(
+    sender: { role: string; user: string | null },
+    { event, payload }: { event: string; payload: string | Uint8Array },
+  ): Promise<{ reason: string; moved?: "public" | "private" } | null> {
+    const refusal = await admit(this.#name, sender, this.#access);
+    if (refusal !== undefined) return refusal;
+    this.#core.publish({ name: event, body: broadcastBody(event, payload), sender: sender.user });
+    return null;
   }
 
   async history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]> {
