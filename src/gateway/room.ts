@@ -95,6 +95,7 @@ export class Room {
     if (this.inUse) return;
     this.#ports.timers.after(LINGER_MS, () => {
       if (this.inUse) return;
+      if (this.#underWay.size > 0) return this.release();
       if (this.#link.state === "open") this.#link.link.close();
       this.#link = { state: "closed" };
       this.#events.empty(this);
@@ -163,6 +164,7 @@ export class Room {
   }
 
   #opened(link: ChannelLink): void {
+    if (this.#link.state !== "opening") return link.close();
     this.#link = { state: "open", link };
     const sessions = [...this.members].map(({ session }) => session.id);
     const since = sessions.length > 0 || this.subscribers.size > 0 ? this.#position : undefined;

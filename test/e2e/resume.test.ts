@@ -37,12 +37,12 @@ afterAll(async () => {
 const position = z.object({ epoch: z.string(), seq: z.int() });
 type Position = z.infer<typeof position>;
 const joined = z.object({ position, recovered: z.boolean().optional() });
-const counted = z.object({ payload: z.object({ n: z.int() }), meta: z.object({ seq: z.int() }) });
+const counted = z.object({ payload: z.object({ n: z.int() }), meta: z.object({ epoch: z.string(), seq: z.int() }) });
 
 /**
  * A stock client that resumes by itself. The client sends the object under `broadcast` again at every join, so what the
- * application writes into it is what the next join asks for: the position that the join reply tells, and then the number
- * of each message as it comes.
+ * application writes into it is what the next join asks for: the position that the join reply tells, and then that of
+ * each message as it comes.
  */
 function resuming(room: string, vsn: Version, url?: string) {
   const wishes: { ack: boolean; resume?: Position } = { ack: true };
@@ -60,7 +60,7 @@ function resuming(room: string, vsn: Version, url?: string) {
   channel.on("broadcast", { event: "*" }, (message) => {
     const { payload, meta } = counted.parse(message);
     heard.push(payload.n);
-    if (wishes.resume !== undefined) wishes.resume = { ...wishes.resume, seq: meta.seq };
+    wishes.resume = { epoch: meta.epoch, seq: meta.seq };
   });
   return { channel, heard, recoveries };
 }
