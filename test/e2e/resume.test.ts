@@ -155,7 +155,7 @@ test("a join that resumes gets all after its position, marked as past, before wh
   await say(sender, topic, 11);
   const found = await socket.until("the messages", 7, isMessage);
   expect(found.map(numberOf)).toEqual(numbers(5, 11));
-  const meta = { id: expect.any(String), at: expect.any(Number) };
+  const meta = { id: expect.any(String), epoch: start.epoch, at: expect.any(Number) };
   expect(found[0]?.payload.meta).toEqual({ ...meta, replayed: true, seq: 5 });
   expect(found[6]?.payload.meta).toEqual({ ...meta, seq: 11 });
 });
