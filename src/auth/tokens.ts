@@ -25,15 +25,27 @@ export class TokenError extends Error {
 }
 
 const ALGORITHMS = ["HS256", "HS384", "HS512"];
+const encoder = new TextEncoder();
 const HASURA_CLAIMS = "https://hasura.io/jwt/claims";
 
 /** Verifies a token. `now` is unix ms. Throws TokenError, whose messages are those that Supabase clients match on. */
 export async function verifyToken(token: string, keys: Keys, now: number): Promise<Claims> {
   const text = decodePercent(token).replace(/\s/g, "");
-  if (text === keys.serviceKey && !isJwt(text)) return keyClaims("service_role");
-  if (text === keys.anonKey && !isJwt(text)) return keyClaims("anon");
+  if (!isJwt(text)) {
+    if (isKey(text, keys.serviceKey)) return keyClaims("service_role");
+    if (isKey(text, keys.anonKey)) return keyClaims("anon");
+  }
   const payload = await verifySignature(text, keys.secret);
   return claimsOf(payload, now);
+}
+
+/** Whether a token is the key, in a time that does not tell how much of it is right. No key is empty. */
+function isKey(token: string, key: string | undefined): boolean {
+  if (token === "" || key === undefined) return false;
+  const [given, right] = [encoder.encode(token), encoder.encode(key)];
+  let difference = given.length ^ right.length;
+  for (let at = 0; at < given.length; at++) difference |= (given[at] ?? 0) ^ (right[at] ?? 0);
+  return difference === 0;
 }
 
 function keyClaims(role: string): Claims {
@@ -60,7 +72,7 @@ async function verifySignature(token: string, secret: string): Promise<Record<st
         "Failed to generate JWT signer, check your JWT secret or JWKS configuration",
       );
     }
-    const { payload } = await compactVerify(token, new TextEncoder().encode(secret), { algorithms: ALGORITHMS });
+    const { payload } = await compactVerify(token, encoder.encode(secret), { algorithms: ALGORITHMS });
     const claims = parseJson(new TextDecoder().decode(payload));
     if (isObject(claims)) return claims;
   } catch (error) {

@@ -1,5 +1,5 @@
 // Admission: who may join a channel. The type of a registered channel decides, whatever the join says.
-import type { Joined, Joiner } from "../protocol/link.ts";
+import { type Joined, type Joiner, NOT_CAPTURED } from "../protocol/link.ts";
 import type { ObjectName } from "../protocol/topics.ts";
 import type { ChannelAccess, ChannelType } from "./ports.ts";
 
@@ -15,7 +15,7 @@ export async function admit(
   access: ChannelAccess,
 ): Promise<Refusal | undefined> {
   try {
-    if (kind === "feed") return (await access.captured()) ? undefined : refuse("not captured");
+    if (kind === "feed") return (await access.captured()) ? undefined : refuse(NOT_CAPTURED);
     const type = await access.registeredType();
     const isPrivate = type === null ? kind === "private" : isPrivateType(type);
     if (isPrivate !== (kind === "private")) {

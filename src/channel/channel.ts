@@ -1,14 +1,16 @@
 // A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
 import type { Batch } from "../protocol/changes.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
-import { MAX_RESUME } from "../protocol/limits.ts";
+import { MAX_RESUME, MAX_RESUME_LENGTH } from "../protocol/limits.ts";
 import type { Body, Joined, Message, PresenceDiff, Up } from "../protocol/link.ts";
 import { comparePositions, type Position } from "../protocol/positions.ts";
 import type { ObjectName } from "../protocol/topics.ts";
 import { admit } from "./admission.ts";
+import { Listeners } from "./listeners.ts";
 import { Parcel } from "./parcel.ts";
 import type { ChannelPorts, Link } from "./ports.ts";
-import { Presence } from "./presence.ts";
+import { Presence, withoutRefs } from "./presence.ts";
+import { RecentIds } from "./recent-ids.ts";
 import { Ring } from "./ring.ts";
 import { Sequence } from "./sequence.ts";
 
@@ -16,9 +18,6 @@ import { Sequence } from "./sequence.ts";
 const WRITE_WINDOW_MS = 250;
 /** How long a gateway that lost its link may take to come back before its sessions count as gone. */
 const GATEWAY_GRACE_MS = 10_000;
-/** How far back a repeated publish is looked for. */
-const REPEAT_WINDOW = 1_000;
-
 type Draft = Omit<Message, "seq" | "at">;
 type Call<T extends Up["t"]> = Extract<Up, { t: T }>;
 
@@ -31,8 +30,8 @@ export class Channel {
   readonly #links = new Map<string, Link>();
   /** Gateways whose sessions are tracked here and whose link is gone, with the time (unix ms) their grace ends. */
   readonly #missing = new Map<string, number>();
-  /** The newest epoch of the listeners that have delivered, by the database they read. */
-  readonly #listenerEpochs = new Map<string, number>();
+  readonly #listeners: Listeners;
+  #recentIds: RecentIds | undefined;
   /** Unix ms of the last write to the ring. */
   #writtenAt = 0;
   #writeDue = false;
@@ -43,6 +42,7 @@ export class Channel {
     this.#ports = ports;
     this.#ring = new Ring(ports.store);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
+    this.#listeners = new Listeners(ports.store);
     this.presence = new Presence(ports.store, () => ports.id().replaceAll("-", "").slice(0, 16));
     for (const link of links) this.#links.set(link.gateway, link);
     for (const { gateway } of this.presence.list()) {
@@ -81,26 +81,30 @@ export class Channel {
       case "untrack":
         this.#tell(this.presence.drop(({ session }) => session === message.session, this.#ports.timers.now()));
         return link.send({ t: "done", call: message.call });
+      case "admit":
+        return this.#admit(link, message);
       case "leave":
         return this.#tell(this.presence.drop(({ session }) => session === message.session, this.#ports.timers.now()));
     }
   }
 
   /** Takes a link into the fan-out. An older link of the same gateway is dead, whether its end has noticed or not. */
-  #hello(link: Link, { gateway, since, sessions }: Call<"hello">): void {
-    const old = this.#links.get(gateway);
-    this.#links.set(gateway, link);
-    this.#missing.delete(gateway);
+  #hello(link: Link, { again, since, sessions }: Call<"hello">): void {
+    const old = this.#links.get(link.gateway);
+    this.#links.set(link.gateway, link);
+    this.#missing.delete(link.gateway);
     if (old !== undefined && old !== link) old.close(1000, "replaced");
     const living = new Set(sessions);
     const gone = this.presence.drop(
-      (member) => member.gateway === gateway && member.session !== null && !living.has(member.session),
+      ({ gateway, session }) => gateway === link.gateway && session !== null && !living.has(session),
       this.#ports.timers.now(),
     );
     this.#tell(gone);
     const missed = since === undefined ? [] : this.#after(since);
     for (const message of missed ?? []) link.send({ t: "message", ...message });
     link.send({ t: "welcome", position: this.position, recovered: missed !== undefined });
+    // Diffs that went out while the link was down are not kept: the state makes up for them.
+    if (again) link.send({ t: "state", session: null, state: this.presence.state });
   }
 
   /** Everything after a position, oldest first; undefined when that is not known to be all of it. */
@@ -112,7 +116,7 @@ export class Channel {
     if (distance === 0) return [];
     const first = this.#ring.first;
     if (distance > MAX_RESUME || first === undefined || first > since.seq + 1) return undefined;
-    return [...this.#ring.after(since.seq)];
+    return within(this.#ring.after(since.seq), MAX_RESUME_LENGTH);
   }
 
   async #join(link: Link, { call, joiner, presence, replay, resume }: Call<"join">): Promise<void> {
@@ -130,13 +134,22 @@ export class Channel {
     if (presence) link.send({ t: "state", session: joiner.session, state: this.presence.state });
   }
 
+  /** A repeated publish is answered whether an ack was asked for or not: its echo may have been lost with the link. */
   #publishFrom(link: Link, { id, session, sender, name, body, ack, again }: Call<"publish">): void {
     if (!again || !this.#knows(id)) this.#publish({ id, from: session, sender, event: "broadcast", name, body }, ack);
-    if (ack) link.send({ t: "stored", id });
+    if (ack || again) link.send({ t: "stored", id });
   }
 
+  /** Whether a message has been taken. Ids are gathered from the first time that somebody asks. */
   #knows(id: string): boolean {
-    return this.#ring.newest(REPEAT_WINDOW, 0).some((message) => message.id === id);
+    this.#recentIds ??= new RecentIds(this.#ring.ids());
+    return this.#recentIds.has(id);
+  }
+
+  /** Somebody's claims have changed: answers whether they may stay. */
+  async #admit(link: Link, { call, joiner }: Call<"admit">): Promise<void> {
+    const refusal = await admit(this.name, joiner, this.#ports.access);
+    link.send({ t: "done", call, ...(refusal === undefined ? {} : { error: refusal.reason }) });
   }
 
   /**
@@ -145,7 +158,7 @@ export class Channel {
    */
   #publish(draft: Draft, durable: boolean): Message {
     const message = this.#append(draft);
-    const wait = this.#writtenAt + WRITE_WINDOW_MS - message.at;
+    const wait = Math.min(this.#writtenAt + WRITE_WINDOW_MS - message.at, WRITE_WINDOW_MS);
     if (durable || wait <= 0) this.#write();
     else {
       this.#sequence.reserve();
@@ -158,6 +171,7 @@ export class Channel {
   #append(draft: Draft): Message {
     const message: Message = { ...draft, seq: this.#sequence.next(), at: this.#ports.timers.now() };
     this.#ring.add(message);
+    this.#recentIds?.add(message.id);
     return message;
   }
 
@@ -211,8 +225,13 @@ export class Channel {
    * when a listener of a newer epoch has delivered already: the lease of this one is over, and nothing is taken.
    */
   changes({ header, changes }: Batch): boolean {
-    if (!this.#inForce(header)) return false;
-    const known = new Set(header.redelivered ? this.#ring.newest(Number.MAX_SAFE_INTEGER, 0).map(({ id }) => id) : []);
+    const judgement = this.#listeners.judge(header);
+    if (judgement === "stale") return false;
+    if (this.#isUnheard) {
+      this.#sequence.skip();
+      return true;
+    }
+    const known = new Set(judgement === "repeated" ? this.#ring.ids() : []);
     const messages: Message[] = [];
     for (const { id, operation, data, table } of changes) {
       const key = `${header.source}:${id}`;
@@ -226,13 +245,14 @@ export class Channel {
     return true;
   }
 
-  #inForce({ source, epoch }: Batch["header"]): boolean {
-    const key = `listener:${source}`;
-    const newest = this.#listenerEpochs.get(source) ?? Number(this.#ports.store.get(key) ?? 0);
-    if (epoch < newest) return false;
-    if (epoch > newest) this.#ports.store.set(key, String(epoch));
-    this.#listenerEpochs.set(source, epoch);
-    return true;
+  /** The feeds of whole schemas repeat what the feeds of tables keep: they keep nothing while nobody listens. */
+  get #isUnheard(): boolean {
+    return this.#links.size === 0 && this.name.kind === "feed" && this.name.sub.endsWith(".*");
+  }
+
+  /** How many messages of the ring were sent at `since` (unix ms) or later. */
+  countSince(since: number): number {
+    return this.#ring.countSince(since);
   }
 
   /** The newest messages up to `limit`, or with `since` (unix ms) the first ones from then on; oldest first. */
@@ -257,7 +277,7 @@ export class Channel {
   #metadataOf(user: string): Record<string, unknown> {
     const member = this.presence.list().find((entry) => entry.user === user && entry.session === null);
     if (member !== undefined) return withoutRefs(member.meta);
-    const sight = this.#ports.store.sights().find((row) => row.user === user);
+    const sight = this.#ports.store.sight(user);
     const metadata = sight === undefined ? undefined : parseJson(sight.metadata);
     return isObject(metadata) ? metadata : {};
   }
@@ -270,9 +290,9 @@ export class Channel {
     this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
   }
 
-  /** Ends the channel for everybody in it, and forgets ring and presence. */
-  clear(reason: string): void {
-    for (const link of this.#links.values()) link.send({ t: "gone", reason });
+  /** Ends the channel for everybody in it, and forgets ring and presence. With `rejoin` they may come back at once. */
+  clear(reason: string, rejoin: boolean): void {
+    for (const link of this.#links.values()) link.send({ t: "gone", reason, rejoin });
     this.#ring.clear();
     this.presence.clear();
     this.#ports.store.clear();
@@ -301,8 +321,14 @@ export class Channel {
   }
 }
 
-/** A tracked payload without what the server added to it. */
-export function withoutRefs(meta: Record<string, unknown>): Record<string, unknown> {
-  const { phx_ref: _ref, phx_ref_prev: _prev, ...payload } = meta;
-  return payload;
+/** All messages, if they are no longer than `limit` together; undefined otherwise, without reading the rest. */
+function within(messages: Iterable<Message>, limit: number): Message[] | undefined {
+  const found: Message[] = [];
+  let length = 0;
+  for (const message of messages) {
+    length += message.body.length;
+    if (length > limit) return undefined;
+    found.push(message);
+  }
+  return found;
 }

@@ -55,6 +55,9 @@ export interface ChannelStore {
   putMember(row: MemberRow): void;
   deleteMember(ref: string): void;
   sights(): SightRow[];
+  /** The last sight of one user. */
+  sight(user: string): SightRow | undefined;
+  hasSights(): boolean;
   /** Keeps the newest sight of a user, and the newest 10,000 of all. */
   putSight(row: SightRow): void;
   /** Forgets ring, members and sights; named values stay. */

@@ -30,7 +30,7 @@ export class Presence {
     this.#newRef = newRef;
     for (const row of store.members()) {
       const meta = parseJson(row.meta);
-      if (isObject(meta)) this.#members.set(ownerOf(row), { ...row, meta, tracked: payloadText(meta) });
+      if (isObject(meta)) this.#members.set(ownerOf(row), { ...row, meta, tracked: JSON.stringify(withoutRefs(meta)) });
     }
   }
 
@@ -94,9 +94,10 @@ function ownerOf(entry: { session: string | null; user: string | null }): string
   return entry.session ?? `user:${entry.user}`;
 }
 
-function payloadText(meta: Record<string, unknown>): string {
+/** A tracked payload without what the server added to it. */
+export function withoutRefs(meta: Record<string, unknown>): Record<string, unknown> {
   const { phx_ref: _ref, phx_ref_prev: _prev, ...payload } = meta;
-  return JSON.stringify(payload);
+  return payload;
 }
 
 function stateOf(members: Iterable<Member>): PresenceState {

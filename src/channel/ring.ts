@@ -46,21 +46,21 @@ export class Ring {
 
   /** Writes what is pending, in rows of up to 100 messages or 64,000 characters. */
   write(): void {
-    const pending = this.#pending;
-    this.#pending = [];
-    let row: Message[] = [];
-    let length = 0;
-    for (const message of pending) {
-      const size = message.body.length;
-      if (row.length > 0 && (row.length >= MAX_ROW_MESSAGES || length + size > MAX_ROW_LENGTH)) {
-        this.#put(row);
-        row = [];
-        length = 0;
-      }
-      row.push(message);
-      length += size;
+    while (this.#pending.length > 0) {
+      const row = this.#nextRow();
+      this.#put(row);
+      // Only now: a row that could not be written is tried again.
+      this.#pending = this.#pending.slice(row.length);
     }
-    if (row.length > 0) this.#put(row);
+  }
+
+  #nextRow(): Message[] {
+    let length = 0;
+    const end = this.#pending.findIndex(({ body }, count) => {
+      length += body.length;
+      return count > 0 && (count >= MAX_ROW_MESSAGES || length > MAX_ROW_LENGTH);
+    });
+    return end < 0 ? this.#pending : this.#pending.slice(0, end);
   }
 
   #put(messages: Message[]): void {
@@ -72,6 +72,24 @@ export class Ring {
     this.#nextSlot = (this.#nextSlot + 1) % RING_SLOTS;
     if (this.#index.length >= RING_SLOTS) this.#index.shift();
     this.#index.push(entry);
+  }
+
+  /** Ids of all messages held, oldest first; no body is decoded for them. */
+  *ids(): Generator<string> {
+    for (const entry of this.#index) {
+      for (const { id } of headersOf(this.#store.ringBody(entry.slot) ?? "[]\n")) yield id;
+    }
+    for (const { id } of this.#pending) yield id;
+  }
+
+  /** How many messages were sent at `since` (unix ms) or later; no body is decoded for it. */
+  countSince(since: number): number {
+    let count = this.#pending.filter(({ at }) => at >= since).length;
+    for (const entry of this.#index) {
+      if (entry.at < since) continue;
+      count += headersOf(this.#store.ringBody(entry.slot) ?? "[]\n").filter(({ at }) => at >= since).length;
+    }
+    return count;
   }
 
   /** Messages after `seq`, oldest first. */
@@ -137,11 +155,13 @@ function encodeRow(messages: readonly Message[]): string {
   return `${JSON.stringify(headers)}\n${bodies.join("")}`;
 }
 
+function headersOf(row: string): Header[] {
+  return JSON.parse(row.slice(0, row.indexOf("\n")));
+}
+
 function decodeRow(row: string): Message[] {
-  const end = row.indexOf("\n");
-  const headers: Header[] = JSON.parse(row.slice(0, end));
-  let offset = end + 1;
-  return headers.map(({ length, binary, ...rest }) => {
+  let offset = row.indexOf("\n") + 1;
+  return headersOf(row).map(({ length, binary, ...rest }) => {
     const text = row.slice(offset, offset + length);
     offset += length;
     const body: Body = binary ? fromBase64(text) : text;

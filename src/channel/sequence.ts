@@ -57,6 +57,14 @@ export class Sequence {
     if (this.#reserved > this.#last) this.#setReserved(this.#last);
   }
 
+  /** Something happened here that no message tells of: who stands before it cannot be told that they missed nothing. */
+  skip(): void {
+    // Where nobody can stand before it, there is nobody to tell.
+    if (this.#floor === this.#last && this.#last > 0) return;
+    this.next();
+    this.forget();
+  }
+
   /** Nothing given out so far can be had any more. */
   forget(): void {
     this.#setReserved(this.#last);

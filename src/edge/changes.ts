@@ -1,5 +1,5 @@
 // The listener's door: batches of row changes, signed, each into the feeds of its table.
-import { BadBatch, type Batch, parseBatch } from "../protocol/changes.ts";
+import { BadBatch, type Batch, MAX_BATCH_BYTES, parseBatch } from "../protocol/changes.ts";
 import { feedName, feedObject, parseFeedName } from "../protocol/topics.ts";
 import { type Env, settingsOf } from "./env.ts";
 
@@ -8,7 +8,8 @@ const MAX_SKEW_S = 300;
 
 /** Takes a batch: 200 with its number once every feed has it durably; 409 for a listener whose time is over. */
 export async function receiveChanges(request: Request, env: Env): Promise<Response> {
-  const body = await request.text();
+  const body = await readBody(request);
+  if (body === undefined) return refuse(413, `a batch holds at most ${MAX_BATCH_BYTES} bytes`);
   const fault = await signatureFault(request.headers, body, settingsOf(env).listenerSecret);
   if (fault !== undefined) return refuse(401, fault);
   let batch: Batch;
@@ -28,6 +29,19 @@ export async function receiveChanges(request: Request, env: Env): Promise<Respon
 function feedsOf({ header }: Batch): string[] {
   const schema = parseFeedName(header.feed)?.schema;
   return schema === undefined ? [header.feed] : [header.feed, feedName(schema, "*"), "*.*"];
+}
+
+/** The body as text, byte for byte as it was signed; undefined, and not read to its end, when it is too large. */
+async function readBody(request: Request): Promise<string | undefined> {
+  if (Number(request.headers.get("content-length")) > MAX_BATCH_BYTES) return undefined;
+  const decoder = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true });
+  let [text, size] = ["", 0];
+  for await (const chunk of request.body ?? []) {
+    size += chunk.byteLength;
+    if (size > MAX_BATCH_BYTES) return undefined;
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
 }
 
 async function signatureFault(headers: Headers, body: string, secret: string): Promise<string | undefined> {

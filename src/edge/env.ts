@@ -23,11 +23,13 @@ export interface Env {
 }
 
 const secret = z.string().min(16, "needs at least 16 characters");
+/** An empty key, as an unset variable of a script leaves it, is no key: nobody shows it and comes in. */
+const key = z.string().transform((text) => text.replace(/\s/g, "") || undefined);
 
 const settingsSchema = z.object({
   REALTIME_JWT_SECRET: secret,
-  REALTIME_ANON_KEY: z.string().optional(),
-  REALTIME_SERVICE_KEY: z.string().optional(),
+  REALTIME_ANON_KEY: key.optional(),
+  REALTIME_SERVICE_KEY: key.optional(),
   REALTIME_LISTENER_SECRET: secret,
   REALTIME_GATEWAYS: z.coerce.number().int().min(1).max(1_000).default(4),
   REALTIME_GATEWAY_SOCKETS: z.coerce.number().int().min(1).max(32_000).default(MAX_GATEWAY_SOCKETS),

@@ -4,7 +4,7 @@ import type { SessionRecord } from "../gateway/session.ts";
 import type { Version } from "../protocol/frames.ts";
 import { feedObject, parseTopic, roomObject, wireTopic } from "../protocol/topics.ts";
 import { type Env, settingsOf } from "./env.ts";
-import { FULL, SESSION_HEADER } from "./objects/clients.ts";
+import { FULL, SESSION_HEADER, writeSession } from "./objects/clients.ts";
 import { gatewayNames, placement } from "./placement.ts";
 
 /** The shared socket: many channels on one socket, by way of a gateway (protocol.md §1). */
@@ -61,7 +61,7 @@ function versionOf(vsn: string | null): Version | undefined {
 
 function handOver(session: SessionRecord): Request {
   return new Request("http://object/socket", {
-    headers: { upgrade: "websocket", [SESSION_HEADER]: JSON.stringify(session) },
+    headers: { upgrade: "websocket", [SESSION_HEADER]: writeSession(session) },
   });
 }
 

@@ -1,5 +1,6 @@
 // Bindings: the row-change subscriptions of one channel, as the client wrote them and as the gateway matches them.
 import { isObject } from "../protocol/json.ts";
+import { MAX_NAME_LENGTH } from "../protocol/limits.ts";
 import type { Access } from "../protocol/link.ts";
 import { feedName } from "../protocol/topics.ts";
 import { BadFilter, type Filter, matches, parseFilter, type Row } from "./filters.ts";
@@ -66,6 +67,9 @@ export function parseBinding(entry: unknown, id: number): Binding | BadBinding {
     return { error: noParams(entry) };
   }
   if (filter !== undefined && typeof filter !== "string") return { error: noParams(entry) };
+  if ((schema ?? "").length > MAX_NAME_LENGTH || (table ?? "").length > MAX_NAME_LENGTH) {
+    return { error: `Names of schemas and tables hold at most ${MAX_NAME_LENGTH} characters` };
+  }
   const event = eventOf(entry.event);
   const names = { schema: schema ?? "public", table: table ?? "*" };
   try {

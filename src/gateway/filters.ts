@@ -7,7 +7,7 @@ export interface Filter {
   readonly value: string;
 }
 
-/** A row as filters see it: numbers as the text that PostgreSQL wrote, so that no digit is lost. */
+/** A row as filters see it: what PostgreSQL wrote as a number keeps its text, so that no digit is lost. */
 export type Row = Readonly<Record<string, unknown>>;
 
 /** A filter that cannot be used; the message is that of protocol.md §8.4. */
@@ -43,8 +43,16 @@ export function matches(filter: Filter, row: Row): boolean {
   const value = row[filter.column];
   if (value === null || value === undefined) return false;
   if (typeof value === "boolean") return booleanOf(filter.value) === value;
-  if (typeof value === "object") return false;
-  return value === filter.value || sameNumber(String(value), filter.value);
+  if (value instanceof Numeral) return value.text === filter.value || sameNumber(value.text, filter.value);
+  return value === filter.value;
+}
+
+/** A number of a row. Text that looks like a number is none: a code `016` is not 16. */
+class Numeral {
+  readonly text: string;
+  constructor(text: string) {
+    this.text = text;
+  }
 }
 
 function booleanOf(text: string): boolean | undefined {
@@ -67,5 +75,5 @@ export function rowOf(data: string): Row {
 }
 
 function keepDigits(this: unknown, _key: string, value: unknown, context?: { source?: string }): unknown {
-  return typeof value === "number" ? (context?.source ?? String(value)) : value;
+  return typeof value === "number" ? new Numeral(context?.source ?? String(value)) : value;
 }

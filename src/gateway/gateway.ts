@@ -4,9 +4,9 @@ import type { Claims } from "../protocol/claims.ts";
 import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
-import { exceeds } from "../protocol/json.ts";
+import { exceeds, isObject } from "../protocol/json.ts";
 import { IDLE_MS, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
-import type { PresenceDiff } from "../protocol/link.ts";
+import type { PresenceDiff, PresenceState } from "../protocol/link.ts";
 import { feedObject, parseTopic } from "../protocol/topics.ts";
 import { bindingIds, echoBindings, isServed, mayRead, parseBinding, wants } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
@@ -37,7 +37,8 @@ export class Gateway implements RoomEvents {
   }
 
   #session(record: SessionRecord, socket: Socket): Session {
-    return { ...record, socket, topics: new Map(), lastSeen: this.#ports.timers.now(), unread: 0 };
+    const lastSeen = socket.seenAt ?? this.#ports.timers.now();
+    return { ...record, socket, topics: new Map(), lastSeen, unread: 0, queued: 0 };
   }
 
   /**
@@ -65,6 +66,8 @@ export class Gateway implements RoomEvents {
       const room = this.room(record.object);
       this.#enter({ ...record, session, room, bindings: bindingsOf(record) });
     }
+    // A position that nobody holds on to would have a later member hear the past as if it were live.
+    for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
     for (const room of this.#rooms.values()) room.open();
   }
 
@@ -87,26 +90,34 @@ export class Gateway implements RoomEvents {
     const tooLarge = typeof data === "string" ? exceeds(data, MAX_FRAME_BYTES) : data.byteLength > MAX_FRAME_BYTES;
     if (tooLarge) return this.#end(session, closes.frameTooLarge);
     try {
-      this.#dispatch(session, decodeFrame(session.version, data));
+      this.#dispatch(session, decodeFrame(session.version, data), lengthOf(data));
     } catch (error) {
       if (!(error instanceof MalformedFrame)) throw error;
       this.#ports.log("malformed frame", { session: id, reason: error.message });
     }
   }
 
-  #dispatch(session: Session, frame: ClientFrame): void {
+  #dispatch(session: Session, frame: ClientFrame, length: number): void {
     if (frame.topic === "phoenix" && frame.event === "heartbeat") return this.reply(session, frame, "ok", {});
     if (frame.event === "phx_join") return this.#join(session, frame);
     const topic = session.topics.get(frame.topic);
     if (topic?.state === "joined") return this.#toMember(topic.membership, frame);
-    if (topic?.state === "joining") {
-      if (topic.waiting.length < MAX_QUEUED_FRAMES) topic.waiting.push(() => this.#dispatch(session, frame));
-      else
-        this.reply(session, frame, "error", { reason: "TooManyFrames: Too many frames before the join was answered" });
-      return;
-    }
+    if (topic?.state === "joining") return this.#queue(session, topic.waiting, frame, length);
     if (frame.event === "phx_leave") return this.reply(session, frame, "ok", {});
     this.reply(session, frame, "error", { reason: "unmatched topic" });
+  }
+
+  /** Keeps a frame until the join of its topic is answered. */
+  #queue(session: Session, waiting: (() => void)[], frame: ClientFrame, length: number): void {
+    if (waiting.length >= MAX_QUEUED_FRAMES || session.queued + length > MAX_FRAME_BYTES) {
+      const reason = "TooManyFrames: Too many frames before the join was answered";
+      return this.reply(session, frame, "error", { reason });
+    }
+    session.queued += length;
+    waiting.push(() => {
+      session.queued -= length;
+      this.#dispatch(session, frame, length);
+    });
   }
 
   #toMember(membership: Membership, frame: ClientFrame): void {
@@ -133,7 +144,10 @@ export class Gateway implements RoomEvents {
   }
 
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
-    return token === undefined ? session.claims : this.#ports.verify(token);
+    if (token !== undefined) return this.#ports.verify(token);
+    const late = this.#late(session.claims);
+    if (late < 0) return session.claims;
+    throw new JoinRefused(`InvalidJWTToken: Token has expired ${Math.round(late)} seconds ago`);
   }
 
   #join(session: Session, frame: ClientFrame): void {
@@ -150,7 +164,8 @@ export class Gateway implements RoomEvents {
     const current = (): boolean => session.topics.get(frame.topic) === joining && this.sessions.has(session.id);
     join(this, session, frame, topic, (admitted) => {
       if (current()) this.#admit(session, frame, admitted);
-      else admitted.room.leave(session.id);
+      // Nothing to undo at the channel, where the session may be a member by another join.
+      else admitted.room.release();
     })
       .catch((error: unknown) => {
         if (!current()) return;
@@ -158,7 +173,7 @@ export class Gateway implements RoomEvents {
         this.reply(session, frame, "error", { reason: this.#reasonOf(error) });
       })
       .finally(() => {
-        for (const run of joining.waiting) run();
+        if (this.sessions.has(session.id)) for (const run of joining.waiting) run();
       });
   }
 
@@ -180,6 +195,7 @@ export class Gateway implements RoomEvents {
       joinRef: frame.joinRef,
       claims,
       presenceKey,
+      tracked: null,
       bindings,
     };
     this.#enter(membership);
@@ -193,8 +209,13 @@ export class Gateway implements RoomEvents {
   #enter(membership: Membership): void {
     membership.session.topics.set(membership.topic, { state: "joined", membership });
     membership.room.members.add(membership);
+    membership.room.entered();
+    for (const { feed } of membership.bindings) {
+      const feedRoom = this.room(feedObject(feed));
+      feedRoom.subscribers.add(membership);
+      feedRoom.entered();
+    }
     this.#watchExpiry(membership);
-    for (const { feed } of membership.bindings) this.room(feedObject(feed)).subscribers.add(membership);
   }
 
   /** Writes a membership down for the gateway's next life. */
@@ -215,23 +236,43 @@ export class Gateway implements RoomEvents {
     }
   }
 
+  /** Whether a membership is still the one of its topic: it may have ended while an answer was under way. */
+  #stands(membership: Membership): boolean {
+    const topic = membership.session.topics.get(membership.topic);
+    return topic?.state === "joined" && topic.membership === membership;
+  }
+
+  /** A new token on an open channel. A private one asks again whether its bearer may stay (protocol.md §9.1). */
   #refresh(membership: Membership, frame: ClientFrame): void {
-    const payload: unknown = frame.payload;
-    const token =
-      typeof payload === "object" && payload !== null && "access_token" in payload ? payload.access_token : null;
+    const token = isObject(frame.payload) ? frame.payload.access_token : null;
     if (typeof token !== "string" || token.startsWith("sb_")) return;
     this.#ports.verify(token).then(
       (claims) => {
-        membership.claims = claims;
-        this.keep(membership);
-        this.#watchExpiry(membership);
+        if (!this.#stands(membership)) return;
+        if (!membership.room.object.startsWith("private:")) return this.#reclaim(membership, claims);
+        const joiner = { session: membership.session.id, role: claims.role, user: claims.user };
+        membership.room.admit(joiner, (refusal) => {
+          if (!this.#stands(membership)) return;
+          if (refusal === undefined) this.#reclaim(membership, claims);
+          else this.#putOut(membership, refusal.replace("Unauthorized: ", ""));
+        });
       },
       (error: unknown) => {
-        const message = error instanceof Error ? error.message : "The token provided is not a valid JWT";
-        this.system(membership, "system", "error", message);
-        this.drop(membership, "phx_close", {});
+        if (!this.#stands(membership)) return;
+        this.#putOut(membership, error instanceof Error ? error.message : "The token provided is not a valid JWT");
       },
     );
+  }
+
+  #reclaim(membership: Membership, claims: Claims): void {
+    membership.claims = claims;
+    this.keep(membership);
+    this.#watchExpiry(membership);
+  }
+
+  #putOut(membership: Membership, reason: string): void {
+    this.system(membership, "system", "error", reason);
+    this.drop(membership, "phx_close", {});
   }
 
   /** Ends a membership from the server's side: `phx_error` has the client join again, `phx_close` does not. */
@@ -267,7 +308,8 @@ export class Gateway implements RoomEvents {
     const session = this.sessions.get(id);
     if (session === undefined) return;
     this.sessions.delete(id);
-    for (const topic of session.topics.values()) if (topic.state === "joined") this.#leave(topic.membership);
+    for (const topic of [...session.topics.values()]) if (topic.state === "joined") this.#leave(topic.membership);
+    session.topics.clear();
     this.#ports.store.deleteSession(id);
   }
 
@@ -289,17 +331,21 @@ export class Gateway implements RoomEvents {
 
   /** The client joins again with whatever token it holds by then: `phx_close` would end the channel for good. */
   #expire({ topics }: Session): void {
-    const now = this.#ports.timers.now() / 1000;
     for (const topic of [...topics.values()]) {
       if (topic.state !== "joined") continue;
       const { membership } = topic;
-      const late = now - (membership.claims.exp ?? Number.POSITIVE_INFINITY);
+      const late = this.#late(membership.claims);
       if (late < 0) this.#watchExpiry(membership);
       else {
         this.system(membership, "system", "error", `Token has expired ${Math.round(late)} seconds ago`);
         this.drop(membership, "phx_error", { reason: "token expired" });
       }
     }
+  }
+
+  /** Seconds since a token has expired; negative before that. */
+  #late({ exp }: Claims): number {
+    return exp === null ? Number.NEGATIVE_INFINITY : this.#ports.timers.now() / 1000 - exp;
   }
 
   // What rooms tell.
@@ -336,19 +382,13 @@ export class Gateway implements RoomEvents {
     if (frame !== undefined) this.send(membership.session, frame);
   }
 
-  state(room: Room, session: string, state: object): void {
-    const membership = this.#member(room, session);
-    if (membership === undefined) return;
-    const { version } = membership.session;
-    const frame = encodeFrame(
-      version,
-      membership.joinRef,
-      null,
-      membership.topic,
-      "presence_state",
-      JSON.stringify(state),
-    );
-    this.send(membership.session, frame);
+  state(room: Room, session: string | null, state: PresenceState): void {
+    const payload = JSON.stringify(state);
+    const one = session === null ? undefined : this.#member(room, session);
+    const wanted = session === null ? [...room.members].filter((member) => member.presenceEnabled) : one ? [one] : [];
+    for (const { session, topic, joinRef } of wanted) {
+      this.send(session, encodeFrame(session.version, joinRef, null, topic, "presence_state", payload));
+    }
   }
 
   #member(room: Room, session: string): Membership | undefined {
@@ -373,22 +413,27 @@ export class Gateway implements RoomEvents {
   }
 
   lost(room: Room): void {
-    for (const membership of [...room.members, ...room.subscribers]) {
+    for (const membership of new Set([...room.members, ...room.subscribers])) {
       this.drop(membership, "phx_error", { reason: "messages were lost, join again" });
     }
   }
 
-  gone(room: Room, reason: string): void {
+  gone(room: Room, reason: string, rejoin: boolean): void {
     for (const membership of [...room.members]) {
-      this.system(membership, "system", "error", reason);
-      this.drop(membership, "phx_close", {});
+      if (rejoin) this.drop(membership, "phx_error", { reason });
+      else this.#putOut(membership, reason);
     }
   }
 
   empty(room: Room): void {
-    if (this.#rooms.get(room.object) === room) this.#rooms.delete(room.object);
+    if (this.#rooms.get(room.object) !== room) return;
+    this.#rooms.delete(room.object);
     this.#ports.store.deletePosition(room.object);
   }
+}
+
+function lengthOf(data: string | ArrayBuffer): number {
+  return typeof data === "string" ? data.length : data.byteLength;
 }
 
 function bindingsOf({ postgresChanges }: JoinRecord): Membership["bindings"] {

@@ -3,7 +3,7 @@
 import type { Claims } from "../protocol/claims.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
-import type { Joined, Joiner } from "../protocol/link.ts";
+import { type Joined, type Joiner, NOT_CAPTURED } from "../protocol/link.ts";
 import { feedObject, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
 import { type BadBinding, type Binding, bindingIds, isServed, parseBinding } from "./bindings.ts";
 import type { Room } from "./room.ts";
@@ -47,36 +47,42 @@ export async function join(
   const request = parseJoin(frame.payload);
   const claims = await host.claimsOf(session, request.token);
   const joiner = { session: session.id, role: claims.role, user: claims.user };
-  const { bindings, problems } = await openFeeds(host, joiner, request.postgresChanges);
-  const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
-  const wishes = {
-    presence: request.presenceEnabled,
-    ...(request.replay === undefined ? {} : { replay: request.replay }),
-    ...(request.resume === undefined ? {} : { resume: request.resume }),
-  };
-  const enter = (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
-    const room = host.room(object);
-    return new Promise((resolve) => {
-      room.join(joiner, wishes, (joined) => {
-        if (joined.ok) admitted({ room, request, claims, presenceKey, bindings, problems, joined });
-        resolve(joined.ok ? undefined : joined);
+  const ids = bindingIds(request.postgresChanges);
+  const parsed = request.postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1));
+  // A feed that nobody is in yet is let go after a while, and a join may take longer.
+  const holds = parsed.filter(isServed).map(({ feed }) => host.room(feedObject(feed)).hold());
+  try {
+    const { bindings, problems } = await openFeeds(host, joiner, parsed);
+    const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
+    const wishes = {
+      presence: request.presenceEnabled,
+      ...(request.replay === undefined ? {} : { replay: request.replay }),
+      ...(request.resume === undefined ? {} : { resume: request.resume }),
+    };
+    const enter = (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
+      const room = host.room(object);
+      return new Promise((resolve) => {
+        room.join(joiner, wishes, (joined) => {
+          if (joined.ok) admitted({ room, request, claims, presenceKey, bindings, problems, joined });
+          resolve(joined.ok ? undefined : joined);
+        });
       });
-    });
-  };
-  let refusal = await enter(topic.kind === "feed" ? feedObject(topic.feed) : roomObject(topic.sub, request.private));
-  // A registered channel's type decides, whatever the join says.
-  if (refusal?.moved !== undefined) refusal = await enter(roomObject(topic.sub, refusal.moved === "private"));
-  if (refusal !== undefined) throw new JoinRefused(refusal.reason);
+    };
+    let refusal = await enter(topic.kind === "feed" ? feedObject(topic.feed) : roomObject(topic.sub, request.private));
+    // A registered channel's type decides, whatever the join says.
+    if (refusal?.moved !== undefined) refusal = await enter(roomObject(topic.sub, refusal.moved === "private"));
+    if (refusal !== undefined) throw new JoinRefused(refusal.reason);
+  } finally {
+    for (const release of holds) release();
+  }
 }
 
 /** Opens the feeds of all subscriptions, so that changes flow before the client hears that it has joined. */
 async function openFeeds(
   host: JoinHost,
   joiner: Joiner,
-  entries: readonly unknown[],
+  parsed: readonly (Binding | BadBinding)[],
 ): Promise<{ bindings: Binding[]; problems: string[] }> {
-  const ids = bindingIds(entries);
-  const parsed = entries.map((entry, index) => parseBinding(entry, ids[index] ?? 1));
   const results = await Promise.all(
     parsed.map((binding) => ("error" in binding ? binding : openFeed(host, joiner, binding))),
   );
@@ -92,7 +98,7 @@ function openFeed(host: JoinHost, joiner: Joiner, binding: Binding): Promise<Bin
       if (joined.ok) return resolve(binding);
       resolve({
         error:
-          joined.reason === "not captured"
+          joined.reason === NOT_CAPTURED
             ? `Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect parameters: ${binding.description}`
             : joined.reason,
       });

@@ -18,6 +18,8 @@ export interface Membership {
   readonly presenceKey: string;
   /** Wants presence: asked for at the join, or tracked since. */
   presenceEnabled: boolean;
+  /** What it tracks: told again to a channel that may have let it go. */
+  tracked: Record<string, unknown> | null;
   /** The row-change subscriptions as the client wrote them, and those of them that are served. */
   readonly postgresChanges: readonly unknown[];
   readonly bindings: readonly Binding[];

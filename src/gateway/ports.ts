@@ -8,6 +8,8 @@ import type { SessionRecord } from "./session.ts";
 
 /** A client's socket. Neither call throws: a socket that is closing takes nothing any more. */
 export interface Socket {
+  /** Unix ms of the client's last frame as far as the socket knows; absent for a new one. */
+  readonly seenAt?: number;
   send(frame: string | Uint8Array): void;
   close(code: number, reason: string): void;
 }
@@ -36,6 +38,7 @@ export interface JoinRecord {
   readonly ack: boolean;
   readonly presenceKey: string;
   readonly presenceEnabled: boolean;
+  readonly tracked: Record<string, unknown> | null;
   readonly postgresChanges: readonly unknown[];
 }
 

@@ -12,6 +12,7 @@ export function handlePresence(gateway: Gateway, membership: Membership, frame: 
     if (error === undefined) gateway.reply(session, frame, "ok", {});
     else gateway.reply(session, frame, "error", { reason: error });
   };
+  if (room.object.startsWith("feed:")) return answer("A feed has no presence");
   if (!isObject(frame.payload)) return answer("Presence payload must be a map");
   const { event, payload: meta = {} } = frame.payload;
   if (event === undefined) return answer(undefined);
@@ -19,15 +20,16 @@ export function handlePresence(gateway: Gateway, membership: Membership, frame: 
     case "track":
       if (!isObject(meta)) return answer("Presence track payload must be a map");
       if (exceeds(JSON.stringify(meta), MAX_PRESENCE_BYTES)) return answer("Track message size exceeded");
-      if (!membership.presenceEnabled) {
-        membership.presenceEnabled = true;
-        gateway.keep(membership);
-      }
+      membership.presenceEnabled = true;
+      membership.tracked = meta;
+      gateway.keep(membership);
       return room.presence(
         { t: "track", session: session.id, user: membership.claims.user, key: membership.presenceKey, meta },
         answer,
       );
     case "untrack":
+      membership.tracked = null;
+      gateway.keep(membership);
       return room.presence({ t: "untrack", session: session.id }, answer);
     default:
       return gateway.reply(session, frame, "error", {});

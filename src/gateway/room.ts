@@ -1,46 +1,44 @@
-// A room: the gateway's side of one channel. Keeps the link up, loses nothing on the way, and fans out to members.
-import type { Down, Joined, Joiner, PresenceDiff, Up } from "../protocol/link.ts";
+// A room: the gateway's side of one channel. Keeps the link up, loses nothing on the way, and gathers what comes.
+import type { Down, Joined, Joiner, PresenceDiff, PresenceState, Up } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
+import { type Answer, type CallDraft, Calls } from "./calls.ts";
 import type { Membership } from "./membership.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { ChannelLink, GatewayPorts } from "./ports.ts";
+import { type PublishDraft, type Stored, UnderWay } from "./under-way.ts";
 
 /** Messages that come within this time of one another are sent in one turn: waking a socket costs more than a frame. */
 const FLUSH_MS = 2;
-/** Publishes that may be under way to the channel at once; the next one is refused. */
-const MAX_UNDER_WAY = 5_000;
-/** Calls that may wait for the channel at once. */
-const MAX_CALLS = 5_000;
-const CALL_TIMEOUT_MS = 9_000;
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 5_000;
 /** A room that nobody is in keeps its link for a while: clients leave and join again in one breath. */
 const LINGER_MS = 5_000;
-
-type Publish = Extract<Up, { t: "publish" }>;
-type Call = Extract<Up, { call: number }>;
-type Answer = Extract<Down, { call: number }>;
-/** A call as its caller writes it: the room numbers it. */
-type CallDraft = Call extends infer C ? (C extends Call ? Omit<C, "call"> : never) : never;
+/** The number of calls whose answer nobody waits for. */
+const UNANSWERED = 0;
 
 /** What a room tells the gateway about its members. */
 export interface RoomEvents {
   /** Messages for everybody in the room, in order. */
   messages(room: Room, batch: readonly Outgoing[]): void;
   replay(room: Room, session: string, message: Outgoing): void;
-  state(room: Room, session: string, state: object): void;
+  /** The state of presence, for one session or (null) for everybody here. */
+  state(room: Room, session: string | null, state: PresenceState): void;
   diff(room: Room, diff: PresenceDiff): void;
   /** What was missed while the link was down cannot be had: members have to start anew. */
   lost(room: Room): void;
-  gone(room: Room, reason: string): void;
-  /** Nobody is here and the link is closed: forget the room. */
+  gone(room: Room, reason: string, rejoin: boolean): void;
+  /** Nobody is here and the link is closed for good: forget the room. */
   empty(room: Room): void;
 }
 
 type LinkState =
   | { readonly state: "closed" }
   | { readonly state: "opening" }
-  | { readonly state: "open"; readonly link: ChannelLink };
+  | { readonly state: "open"; readonly link: ChannelLink }
+  /** The link broke, and a timer will open it again. */
+  | { readonly state: "waiting" }
+  /** Nobody needs the room any more; whoever joins the channel next gets another one. */
+  | { readonly state: "gone" };
 
 export class Room {
   /** The name of the channel object. */
@@ -50,26 +48,44 @@ export class Room {
   readonly subscribers = new Set<Membership>();
   readonly #ports: GatewayPorts;
   readonly #events: RoomEvents;
-  readonly #calls = new Map<number, { readonly up: Call; readonly answer: (down: Answer | Error) => void }>();
-  readonly #underWay = new Map<string, { up: Publish; sent: boolean; stored?: (error: string | undefined) => void }>();
+  readonly #calls: Calls;
+  readonly #underWay = new UnderWay();
   #link: LinkState = { state: "closed" };
+  #greeted = false;
   #position: Position | undefined;
-  #nextCall = 1;
+  #holds = 0;
+  #cancelLinger: (() => void) | undefined;
   #failures = 0;
   #held: Outgoing[] = [];
   #flushDue = false;
   /** Unix ms. */
   #flushedAt = 0;
 
+  /** `position` is where a last life stopped, if there was one. */
   constructor(object: string, ports: GatewayPorts, events: RoomEvents, position: Position | undefined) {
     this.object = object;
     this.#ports = ports;
     this.#events = events;
+    this.#calls = new Calls(ports.timers);
     this.#position = position;
+    this.#greeted = position !== undefined;
   }
 
-  get inUse(): boolean {
-    return this.members.size > 0 || this.subscribers.size > 0 || this.#calls.size > 0;
+  get #hasMembers(): boolean {
+    return this.members.size > 0 || this.subscribers.size > 0;
+  }
+
+  get #inUse(): boolean {
+    return this.#hasMembers || this.#holds > 0 || this.#calls.size > 0 || this.#underWay.size > 0;
+  }
+
+  /** Keeps the room while somebody is about to come in. Answers how to let it go. */
+  hold(): () => void {
+    this.#holds++;
+    return () => {
+      this.#holds--;
+      this.release();
+    };
   }
 
   /** Asks the channel to let a session in. `answer` runs in the turn of the reply, before any later message. */
@@ -84,33 +100,45 @@ export class Room {
     });
   }
 
+  /** Somebody has come in: from here on the next life has to know where this one stands. */
+  entered(): void {
+    if (this.#position !== undefined) this.#ports.store.putPosition(this.object, this.#position);
+  }
+
+  /** Asks the channel whether a member with new claims may stay. */
+  admit(joiner: Joiner, answer: (error: string | undefined) => void): void {
+    this.#call({ t: "admit", joiner }, (down) => answer(errorOf(down)));
+  }
+
   /** Tells the channel that a session has left, and lets the link go when it was the last. */
   leave(session: string): void {
+    this.#calls.forget(session);
     if (this.#link.state === "open") this.#link.link.send({ t: "leave", session });
     this.release();
   }
 
-  /** Has the link closed in a while if nobody is here by then. */
+  /** Has the link closed in a while if nobody needs it by then. */
   release(): void {
-    if (this.inUse) return;
-    this.#ports.timers.after(LINGER_MS, () => {
-      if (this.inUse) return;
-      if (this.#underWay.size > 0) return this.release();
-      if (this.#link.state === "open") this.#link.link.close();
-      this.#link = { state: "closed" };
-      this.#events.empty(this);
+    if (this.#inUse || this.#cancelLinger !== undefined) return;
+    this.#cancelLinger = this.#ports.timers.after(LINGER_MS, () => {
+      this.#cancelLinger = undefined;
+      if (!this.#inUse) this.#end();
     });
+  }
+
+  #end(): void {
+    if (this.#link.state === "open") this.#link.link.close();
+    this.#link = { state: "gone" };
+    this.#events.empty(this);
   }
 
   /**
    * Sends a message to the channel: at least once, and the channel takes it once. False when too many are under way.
    * With `stored` the channel answers when it has it durably.
    */
-  publish(draft: Omit<Publish, "t" | "ack" | "again">, stored?: (error: string | undefined) => void): boolean {
-    if (this.#underWay.size >= MAX_UNDER_WAY) return false;
-    const up: Publish = { t: "publish", ...draft, ack: stored !== undefined, again: false };
-    const sent = this.#link.state === "open";
-    this.#underWay.set(up.id, { up, sent, ...(stored === undefined ? {} : { stored }) });
+  publish(draft: PublishDraft, stored?: Stored): boolean {
+    const up = this.#underWay.add(draft, this.#link.state === "open", stored);
+    if (up === undefined) return false;
     if (this.#link.state === "open") this.#link.link.send(up);
     else this.open();
     return true;
@@ -121,125 +149,114 @@ export class Room {
     change: Omit<Extract<Up, { t: "track" }>, "call"> | Omit<Extract<Up, { t: "untrack" }>, "call">,
     done: (error: string | undefined) => void,
   ): void {
-    this.#call(change, (down) =>
-      done(down instanceof Error ? down.message : down.t === "done" ? down.error : undefined),
-    );
+    this.#call(change, (down) => done(errorOf(down)));
   }
 
   #call(draft: CallDraft, answer: (down: Answer | Error) => void): void {
-    if (this.#calls.size >= MAX_CALLS)
-      return answer(new Error("RealtimeRestarting: Realtime is restarting, please standby"));
-    const call = this.#nextCall++;
-    const up: Call = { ...draft, call };
-    const cancel = this.#ports.timers.after(CALL_TIMEOUT_MS, () => {
-      this.#calls.delete(call);
-      answer(new Error("TimeoutOnRpcCall: Node request timeout"));
-    });
-    this.#calls.set(call, {
-      up,
-      answer: (down) => {
-        cancel();
-        answer(down);
-      },
-    });
+    const up = this.#calls.add(draft, answer);
+    if (up === undefined) return;
     if (this.#link.state === "open") this.#link.link.send(up);
     else this.open();
   }
 
-  /** Opens the link unless it is open or opening. */
+  /** Opens the link unless it is open, opening or about to be opened again. */
   open(): void {
     if (this.#link.state !== "closed") return;
-    this.#link = { state: "opening" };
+    const opening: LinkState = { state: "opening" };
+    this.#link = opening;
+    // Of a link that is not this room's any more, nothing is heard.
+    let current: LinkState = opening;
     const events = {
-      message: (down: Down) => this.#receive(down),
-      closed: () => this.#closed(),
+      message: (down: Down) => {
+        if (this.#link === current) this.#receive(down);
+      },
+      closed: () => {
+        if (this.#link === current) this.#closed();
+      },
     };
     this.#ports.openLink(this.object, events).then(
-      (link) => this.#opened(link),
+      (link) => {
+        if (this.#link !== opening) return link.close();
+        current = { state: "open", link };
+        this.#link = current;
+        this.#greet(link);
+      },
       (error: unknown) => {
         this.#ports.log("link failed", { channel: this.object, reason: String(error) });
-        this.#closed();
+        if (this.#link === opening) this.#closed();
       },
     );
   }
 
-  #opened(link: ChannelLink): void {
-    if (this.#link.state !== "opening") return link.close();
-    this.#link = { state: "open", link };
+  #greet(link: ChannelLink): void {
+    const since = this.#hasMembers && this.#position !== undefined ? { since: this.#position } : {};
     const sessions = [...this.members].map(({ session }) => session.id);
-    const since = sessions.length > 0 || this.subscribers.size > 0 ? this.#position : undefined;
-    link.send({ t: "hello", gateway: this.#ports.name, sessions, ...(since === undefined ? {} : { since }) });
-    for (const { up } of this.#calls.values()) link.send(up);
-    for (const entry of this.#underWay.values()) {
-      link.send(entry.sent ? { ...entry.up, again: true } : entry.up);
-      entry.sent = true;
+    link.send({ t: "hello", again: this.#greeted, sessions, ...since });
+    this.#greeted = true;
+    for (const { session, claims, presenceKey, tracked } of this.members) {
+      if (tracked === null) continue;
+      const { user } = claims;
+      link.send({ t: "track", call: UNANSWERED, session: session.id, user, key: presenceKey, meta: tracked });
     }
+    for (const up of this.#calls.waiting()) link.send(up);
+    for (const up of this.#underWay.resend()) link.send(up);
   }
 
   #closed(): void {
-    this.#link = { state: "closed" };
-    if (!this.inUse && this.#underWay.size === 0) return this.#events.empty(this);
+    if (!this.#inUse) return this.#end();
+    this.#link = { state: "waiting" };
     const delay = this.#failures === 0 ? 0 : Math.min(RETRY_FIRST_MS * 2 ** this.#failures, RETRY_MAX_MS);
     this.#failures++;
-    this.#ports.timers.after(delay * (0.5 + Math.random() / 2), () => this.open());
+    this.#ports.timers.after(delay * (0.5 + Math.random() / 2), () => {
+      if (this.#link.state !== "waiting") return;
+      this.#link = { state: "closed" };
+      this.open();
+    });
   }
 
   #receive(down: Down): void {
+    if (down.t === "message") return this.#deliver(down);
+    // Nothing may overtake what is held.
+    this.flush();
     switch (down.t) {
-      case "message":
-        return this.#deliver(down);
       case "replay":
         return this.#events.replay(this, down.session, new Outgoing(down, this.#position?.epoch ?? ""));
       case "joined":
+        if (down.result.ok) this.#standAt(down.result.position);
+        this.#calls.answer(down);
+        return this.release();
       case "done":
-        return this.#answer(down);
+        this.#calls.answer(down);
+        return this.release();
       case "stored":
-        return this.#settle(down.id, down.error);
+        this.#underWay.settle(down.id, down.error);
+        return this.release();
       case "state":
         return this.#events.state(this, down.session, down.state);
       case "diff":
-        this.flush();
         return this.#events.diff(this, { joins: down.joins, leaves: down.leaves });
       case "welcome":
         this.#failures = 0;
-        this.#setPosition(down.position);
+        this.#standAt(down.position);
         if (!down.recovered) this.#events.lost(this);
         return;
       case "gone":
-        this.flush();
-        return this.#events.gone(this, down.reason);
+        return this.#events.gone(this, down.reason, down.rejoin);
     }
-  }
-
-  #answer(down: Answer): void {
-    this.flush();
-    const call = this.#calls.get(down.call);
-    this.#calls.delete(down.call);
-    call?.answer(down);
-    if (down.t === "joined") this.release();
-  }
-
-  #settle(id: string, error: string | undefined): void {
-    this.flush();
-    const entry = this.#underWay.get(id);
-    this.#underWay.delete(id);
-    entry?.stored?.(error);
   }
 
   #deliver(message: Extract<Down, { t: "message" }>): void {
     const { epoch, seq } = this.#position ?? { epoch: "", seq: 0 };
+    this.#underWay.echoed(message.id);
     if (message.seq <= seq) return;
-    this.#setPosition({ epoch, seq: message.seq });
-    // The echo of our own publish says that the channel has it, unless its sender waits to hear that it is stored.
-    if (this.#underWay.size > 0 && this.#underWay.get(message.id)?.stored === undefined)
-      this.#underWay.delete(message.id);
+    this.#standAt({ epoch, seq: message.seq });
     this.#held.push(new Outgoing(message, epoch));
     if (this.#flushDue) return;
     // No timer for the first message after quiet: it goes at once, and a timer costs as much as a delivery.
     const wait = this.#flushedAt + FLUSH_MS - this.#ports.timers.now();
     if (wait <= 0) return this.flush();
     this.#flushDue = true;
-    this.#ports.timers.after(wait, () => {
+    this.#ports.timers.after(Math.min(wait, FLUSH_MS), () => {
       this.#flushDue = false;
       this.flush();
     });
@@ -254,12 +271,13 @@ export class Room {
     this.#events.messages(this, batch);
   }
 
-  #setPosition(position: Position): void {
+  #standAt(position: Position): void {
     this.#position = position;
-    if (this.members.size > 0 || this.subscribers.size > 0) this.#ports.store.putPosition(this.object, position);
+    if (this.#hasMembers) this.#ports.store.putPosition(this.object, position);
   }
+}
 
-  get position(): Position | undefined {
-    return this.#position;
-  }
+function errorOf(down: Answer | Error): string | undefined {
+  if (down instanceof Error) return down.message;
+  return down.t === "done" ? down.error : undefined;
 }

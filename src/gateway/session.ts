@@ -21,6 +21,8 @@ export interface Session extends SessionRecord {
   lastSeen: number;
   /** Length of all frames sent since then. */
   unread: number;
+  /** Length of all frames that wait for a join. */
+  queued: number;
 }
 
 /** A topic of a session: its join is under way, or it is joined. */

@@ -5,7 +5,9 @@ import { parseFeedName } from "./topics.ts";
 
 /** Most changes in one batch, and most bytes: a larger batch is refused with 413 and comes again in parts. */
 const MAX_BATCH_CHANGES = 1_000;
-const MAX_BATCH_BYTES = 8_000_000;
+export const MAX_BATCH_BYTES = 8_000_000;
+/** Largest change, bytes of its `data`: a ring row, which it shares with its header, must stay below the platform's 2 MB. */
+const MAX_CHANGE_BYTES = 1_900_000;
 
 const tableSchema = z.object({
   schema: z.string(),
@@ -114,7 +116,11 @@ function parseChange(header: BatchHeader, line: string, number: number): RowChan
   if (images.new !== undefined) parts.push(`"record":${images.new}`);
   if (images.old !== undefined) parts.push(`"old_record":${images.old}`);
   parts.push(`"errors":${JSON.stringify(change.errors ?? null)}`);
-  return { id: change.id, operation, data: `{${parts.join(",")}}`, table };
+  const data = `{${parts.join(",")}}`;
+  if (exceeds(data, MAX_CHANGE_BYTES)) {
+    throw new BadBatch(`line ${number}: a change holds at most ${MAX_CHANGE_BYTES} bytes`, 413);
+  }
+  return { id: change.id, operation, data, table };
 }
 
 function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {

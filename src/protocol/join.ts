@@ -1,6 +1,6 @@
 // The join payload: what a client asks for when it joins a topic (protocol.md §3.2).
 import * as z from "zod";
-import { MAX_BINDINGS, MAX_KEY_LENGTH, MAX_REPLAY } from "./limits.ts";
+import { MAX_BINDINGS, MAX_BINDINGS_LENGTH, MAX_KEY_LENGTH, MAX_REPLAY } from "./limits.ts";
 import type { Position } from "./positions.ts";
 
 // An invalid payload is not rejected: its valid parts are used, defaults for the rest. Hence a `catch` on every field.
@@ -80,7 +80,16 @@ export interface JoinRequest {
   readonly token: string | undefined;
 }
 
-/** Reads a join payload, never failing: an invalid part counts as absent. More than 100 row-change entries are cut. */
+/** As many of the entries, from the first on, as one join may have. */
+function bounded(entries: readonly unknown[]): readonly unknown[] {
+  let length = 0;
+  return entries.slice(0, MAX_BINDINGS).filter((entry) => {
+    length += JSON.stringify(entry).length;
+    return length <= MAX_BINDINGS_LENGTH;
+  });
+}
+
+/** Reads a join payload, never failing: an invalid part counts as absent, row-change entries beyond the limits are cut. */
 export function parseJoin(payload: unknown): JoinRequest {
   const parsed = payloadSchema.safeParse(payload);
   const { config, access_token, user_token } = parsed.success ? parsed.data : payloadSchema.parse({});
@@ -94,7 +103,7 @@ export function parseJoin(payload: unknown): JoinRequest {
     resume: wanted.broadcast.resume,
     presenceKey: wanted.presence.key,
     presenceEnabled: wanted.presence.enabled,
-    postgresChanges: wanted.postgres_changes.slice(0, MAX_BINDINGS),
+    postgresChanges: bounded(wanted.postgres_changes),
     token: token === undefined || token === "" || token.startsWith("sb_") ? undefined : token,
   };
 }

@@ -24,3 +24,14 @@ export const MAX_RESUME = 10_000;
 export const MAX_PRESENCE_BYTES = 100_000;
 /** Longest presence key, UTF-16 units. */
 export const MAX_KEY_LENGTH = 256;
+/** Longest schema or table name, UTF-16 units: PostgreSQL's own limit is 63 bytes. */
+export const MAX_NAME_LENGTH = 63;
+/** Length of all row-change subscriptions of one join, as JSON: they are kept, and echoed. */
+export const MAX_BINDINGS_LENGTH = 64_000;
+/** Publishes of one room that may be under way to its channel, and their length together. */
+export const MAX_UNDER_WAY = 5_000;
+export const MAX_UNDER_WAY_LENGTH = 64_000_000;
+/** Calls of one room that may wait for its channel. */
+export const MAX_CALLS = 5_000;
+/** Length of all messages that one resume delivers; a client further behind is told `recovered: false`. */
+export const MAX_RESUME_LENGTH = 8_000_000;

@@ -49,11 +49,16 @@ export interface Joiner {
   readonly user: string | null;
 }
 
-/** What a gateway says to a channel. `call` numbers are answered by a `reply` of the same number. */
+/** Why a feed cannot be joined whose table nobody has subscribed. */
+export const NOT_CAPTURED =
+  "TableNotCaptured: No changes of this table are captured, run `nself realtime subscribe` first";
+
+/** What a gateway says to a channel. A `call` is answered by `joined` or `done` with the same number. */
 export type Up =
   | {
       readonly t: "hello";
-      readonly gateway: string;
+      /** This gateway was linked before: its members need the state of presence, which may have changed. */
+      readonly again: boolean;
       /** The last position this gateway has delivered; absent on a first opening. */
       readonly since?: Position;
       /** The sessions joined through this link, so that the channel can drop the presence of others. */
@@ -67,6 +72,8 @@ export type Up =
       readonly replay?: { readonly since: number; readonly limit: number };
       readonly resume?: Position;
     }
+  /** Asks whether a member with new claims may stay. */
+  | { readonly t: "admit"; readonly call: number; readonly joiner: Joiner }
   | { readonly t: "leave"; readonly session: string }
   | {
       readonly t: "publish";
@@ -121,13 +128,14 @@ export type Down =
   /** A message of the past for one session that has just joined. */
   | ({ readonly t: "replay"; readonly session: string } & Message)
   | { readonly t: "joined"; readonly call: number; readonly result: Joined }
-  | { readonly t: "state"; readonly session: string; readonly state: PresenceState }
+  /** The state of presence for one session, or (null) for all of the gateway's. */
+  | { readonly t: "state"; readonly session: string | null; readonly state: PresenceState }
   | ({ readonly t: "diff" } & PresenceDiff)
   /** A publish that asked for an ack is durable, or was refused. */
   | { readonly t: "stored"; readonly id: string; readonly error?: string }
   | { readonly t: "done"; readonly call: number; readonly error?: string }
-  /** The sessions lost the channel: it was deleted, or their membership was. */
-  | { readonly t: "gone"; readonly reason: string };
+  /** Everybody is put out of the channel; with `rejoin` they may come back at once. */
+  | { readonly t: "gone"; readonly reason: string; readonly rejoin: boolean };
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();

@@ -22,10 +22,11 @@ export function parseTopic(wire: string): Topic | { readonly reason: string } {
   if (wire.length > MAX_TOPIC_LENGTH)
     return { reason: `TopicTooLong: A topic holds at most ${MAX_TOPIC_LENGTH} characters` };
   if (!sub.startsWith(FEED_PREFIX)) return { kind: "room", sub };
-  const feed = sub.slice(FEED_PREFIX.length);
-  return feed.includes(".")
-    ? { kind: "feed", sub, feed }
-    : { reason: "TopicNameRequired: A feed is named table:<schema>.<table>" };
+  const names = parseFeedName(sub.slice(FEED_PREFIX.length));
+  if (names === undefined) return { reason: "TopicNameRequired: A feed is named table:<schema>.<table>" };
+  // One table has one feed, whether or not its name was quoted without need.
+  const feed = feedName(names.schema, names.table);
+  return { kind: "feed", sub: feedTopic(feed), feed };
 }
 
 /** The wire name of a sub-topic. */

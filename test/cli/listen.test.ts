@@ -28,11 +28,14 @@ afterAll(async () => {
 const nself = (...args: string[]) => realtime(stack, args);
 const subscriptions = async () => JSON.parse((await nself("subscriptions", "json")).stdout);
 
-/** Starts `listen` and waits until it has joined. */
+/** Starts `listen` and waits until it has said that it has joined, and for how long: on two streams, which race. */
 async function listen(...args: string[]): Promise<Running> {
   const listener = start(stack, ["realtime", "listen", ...args]);
   running.push(listener);
-  await vi.waitFor(() => expect(listener.stdout() + listener.stderr()).toContain("Listening to "), 10_000);
+  await vi.waitFor(() => {
+    expect(listener.stdout() + listener.stderr()).toContain("Listening to ");
+    expect(listener.stderr()).toMatch(/ℹ (until|for) .*\n/);
+  }, 10_000);
   return listener;
 }
 

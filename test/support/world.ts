@@ -4,6 +4,7 @@ import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } 
 import { Gateway } from "../../src/gateway/gateway.ts";
 import type { ChannelLink, JoinRecord, LinkEvents, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
+import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
 import { type Down, decodeLink, encodeLink, type Up } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
@@ -79,6 +80,8 @@ export class MemoryChannelStore implements ChannelStore {
   putMember = (row: MemberRow): void => void this.#members.set(row.ref, row);
   deleteMember = (ref: string): void => void this.#members.delete(ref);
   sights = (): SightRow[] => [...this.#sights.values()];
+  sight = (user: string): SightRow | undefined => this.#sights.get(user);
+  hasSights = (): boolean => this.#sights.size > 0;
   putSight = (row: SightRow): void => void this.#sights.set(row.user, row);
   clear(): void {
     for (const kept of [this.#ring, this.#members, this.#sights]) kept.clear();
@@ -109,6 +112,8 @@ const openAccess: ChannelAccess = {
   captured: async () => true,
 };
 
+const anon: Claims = { role: "anon", user: null, exp: null, all: { role: "anon" } };
+
 /** A client of the world: what it was sent, and whether it still is connected. */
 export class WorldClient implements Socket {
   readonly id: string;
@@ -125,6 +130,11 @@ export class WorldClient implements Socket {
   close = (code: number): void => {
     this.closedWith = code;
   };
+
+  /** How many frames hold a text. */
+  heard(text: string): number {
+    return this.frames.filter((frame) => String(frame).includes(text)).length;
+  }
 
   /** The numbers `n` of the broadcasts received, in order. */
   get numbers(): number[] {
@@ -158,6 +168,9 @@ export class World {
   #wires: Wire[] = [];
   #ids = 0;
   access: ChannelAccess = openAccess;
+  verify = async (_token: string): Promise<Claims> => {
+    throw new Error("no tokens in this world");
+  };
 
   id = (): string => `00000000-0000-4000-8000-${String(++this.#ids).padStart(12, "0")}`;
 
@@ -195,7 +208,7 @@ export class World {
       timers: this.clock.timers(life),
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
-      verify: async () => Promise.reject(new Error("no tokens in this world")),
+      verify: (token) => this.verify(token),
       log: () => {},
     });
     this.#gateways.set(name, { core, life, store });
@@ -268,10 +281,9 @@ export class World {
     core.restore(new Map([...known.core.sessions.keys()].flatMap((id) => entryOf(id, this.clients.get(id)))));
   }
 
-  connect(gateway: string, version: Version = "2.0.0"): WorldClient {
+  connect(gateway: string, version: Version = "2.0.0", claims: Claims = anon): WorldClient {
     const client = new WorldClient(this.id(), version);
     this.clients.set(client.id, client);
-    const claims = { role: "anon", user: null, exp: null, all: { role: "anon" } };
     this.gateway(gateway).open({ id: client.id, version, claims, connectedAt: this.clock.now }, client);
     return client;
   }

@@ -58,6 +58,9 @@ describe("topics", () => {
   test.each([
     ["realtime:a:b c/d", { kind: "room", sub: "a:b c/d" }],
     ["realtime:table:public.users", { kind: "feed", sub: "table:public.users", feed: "public.users" }],
+    ['realtime:table:"public".users', { kind: "feed", sub: "table:public.users", feed: "public.users" }],
+    ['realtime:table:"a.b"."c"', { kind: "feed", sub: 'table:"a.b".c', feed: '"a.b".c' }],
+    ["realtime:table:a.b.c", { reason: "TopicNameRequired: A feed is named table:<schema>.<table>" }],
     ["realtime:", { reason: "TopicNameRequired: You must provide a topic name" }],
     ["room", { reason: "unmatched topic" }],
   ])("%s", (wire, topic) => {
@@ -118,6 +121,9 @@ describe("row-change subscriptions", () => {
     ["id=eq.9007199254740993", '{"record":{"id":9007199254740993}}', true],
     ["id=eq.9007199254740992", '{"record":{"id":9007199254740993}}', false],
     ["price=eq.1.5", '{"record":{"price":1.50}}', true],
+    ["code=eq.16", '{"record":{"code":"0x10"}}', false],
+    ["code=eq.16", '{"record":{"code":"016"}}', false],
+    ["code=eq.016", '{"record":{"code":"016"}}', true],
     ["done=eq.true", '{"record":{"done":true}}', true],
     ['name=eq."a,b"', '{"record":{"name":"a,b"}}', true],
     ["name=eq.", '{"record":{"name":""}}', true],

@@ -47,7 +47,6 @@ export const messages = new Hono<AdminEnv>()
       payload: text,
       ...(sender === undefined ? {} : { sender }),
     });
-    if ("error" in sent) throw new Problem("refused", sent.error.message);
     return c.json({ id: sent.id, position: sent.position }, 201);
   })
   .get("/:channel/messages", query(range), async (c) => {

@@ -5,7 +5,6 @@ import type { PresenceEntry, PresenceStatus } from "../objects/rpc.ts";
 import { body, metadata, name, path, query } from "./input.ts";
 import { findChannel, objectOf } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
-import { Problem } from "./problem.ts";
 
 const STATUSES = ["online", "away", "offline"] as const satisfies PresenceStatus[];
 
@@ -38,12 +37,11 @@ export const presence = new Hono<AdminEnv>()
     const { channel: reference, user } = c.req.valid("param");
     const { status = "online", metadata } = c.req.valid("json");
     const channel = await findChannel(ports, reference);
-    const answer = await objectOf(ports, channel).track({
+    await objectOf(ports, channel).track({
       user,
       status,
       ...(metadata === undefined ? {} : { metadata }),
     });
-    if ("error" in answer) throw new Problem("refused", answer.error.message);
     return c.json({ user_id: user, channel: channel.slug, status });
   });
 

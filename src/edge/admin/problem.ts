@@ -19,7 +19,6 @@ const KINDS = {
   not_a_member: { status: 403, title: "Not a member" },
   not_found: { status: 404, title: "Not found" },
   conflict: { status: 409, title: "Conflict" },
-  refused: { status: 409, title: "Refused by the channel" },
   too_large: { status: 413, title: "Too large" },
   internal: { status: 500, title: "Internal error" },
   store_not_ready: { status: 503, title: "Not initialised" },

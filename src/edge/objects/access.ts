@@ -23,6 +23,8 @@ export class CachedAccess implements ChannelAccess {
   readonly #store: ChannelStore;
   #registration: { readonly value: Registration; readonly until: number } | undefined;
   #asking: Promise<Registration> | undefined;
+  /** How often a registration was told: what PostgreSQL was asked for before counts less than what was told since. */
+  #tellings = 0;
   #awayUntil = 0;
   #captured: { readonly value: boolean; readonly until: number } | undefined;
 
@@ -52,6 +54,7 @@ export class CachedAccess implements ChannelAccess {
 
   /** Takes a registration that somebody who knows has told. */
   set(config: ChannelConfig | null): void {
+    this.#tellings++;
     this.#remember(config === null ? null : { id: config.id, type: config.type });
   }
 
@@ -73,10 +76,12 @@ export class CachedAccess implements ChannelAccess {
   }
 
   async #askRegistration(): Promise<Registration> {
+    const tellings = this.#tellings;
     try {
       const found = await this.#ask(() => openStore(this.#env).channels.findSlug(this.#name.sub));
-      this.#remember(found === undefined ? null : { id: found.id, type: found.type });
+      if (this.#tellings === tellings) this.#remember(found === undefined ? null : { id: found.id, type: found.type });
     } catch (error) {
+      if (this.#tellings !== tellings) return this.#registration?.value ?? null;
       const kept = this.#store.get("registration");
       if (kept === undefined) throw error;
       this.#registration = { value: JSON.parse(kept), until: Date.now() + FRESH_MS };

@@ -17,6 +17,8 @@ type Row<T> = { [K in keyof T]: T[K] & SqlStorageValue };
 
 export class SqliteChannelStore implements ChannelStore {
   readonly #tables: Tables;
+  /** How many sights there are, once it has been counted: counting reads, and bills, every row. */
+  #sights: number | undefined;
 
   constructor(tables: Tables) {
     this.#tables = tables;
@@ -62,19 +64,39 @@ export class SqliteChannelStore implements ChannelStore {
     return this.#tables.read<Row<SightRow>>("SELECT user, metadata, seenAt FROM sights");
   }
 
+  /** The last sight of one user. */
+  sight(user: string): SightRow | undefined {
+    return this.#tables.read<Row<SightRow>>("SELECT user, metadata, seenAt FROM sights WHERE user = ?", user)[0];
+  }
+
+  hasSights(): boolean {
+    return this.#tables.read("SELECT 1 FROM sights LIMIT 1").length > 0;
+  }
+
   putSight({ user, metadata, seenAt }: SightRow): void {
+    const before = this.#countSights();
+    const isNew = this.sight(user) === undefined;
     this.#tables.write(
       "INSERT OR REPLACE INTO sights (user, metadata, seenAt) VALUES (?, ?, ?)",
       user,
       metadata,
       seenAt,
     );
-    const [{ count } = { count: 0 }] = this.#tables.read<{ count: number }>("SELECT count(*) AS count FROM sights");
-    if (count <= KEPT_SIGHTS) return;
-    this.#tables.erase("DELETE FROM sights WHERE user IN (SELECT user FROM sights ORDER BY seenAt LIMIT ?)", count / 2);
+    if (isNew) this.#sights = before + 1;
+    if (before < KEPT_SIGHTS || !isNew) return;
+    // Half of them at once, so that it is seldom that the oldest have to be looked for.
+    const surplus = KEPT_SIGHTS / 2;
+    this.#tables.erase("DELETE FROM sights WHERE user IN (SELECT user FROM sights ORDER BY seenAt LIMIT ?)", surplus);
+    this.#sights = before + 1 - surplus;
+  }
+
+  #countSights(): number {
+    this.#sights ??= this.#tables.read<{ count: number }>("SELECT count(*) AS count FROM sights")[0]?.count ?? 0;
+    return this.#sights;
   }
 
   clear(): void {
     for (const table of ["ring", "members", "sights"]) this.#tables.erase(`DELETE FROM ${table}`);
+    this.#sights = 0;
   }
 }

@@ -1,7 +1,7 @@
 // The channel object: one a topic. Wakes the channel core, and the gateway core for clients that came straight here.
 import { DurableObject } from "cloudflare:workers";
 import { admit, isPrivateType } from "../../channel/admission.ts";
-import { Channel as ChannelCore, withoutRefs } from "../../channel/channel.ts";
+import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
@@ -22,16 +22,29 @@ import type {
   ConnectionEntry,
   PresenceEntry,
   PresenceStatus,
-  Refusal,
   StoredMessage,
 } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
-import { type Attachment, answerClose, attach, attachmentOf, channelEnd, LOST, openLink, UNUSED } from "./sockets.ts";
+import {
+  answerClose,
+  attach,
+  attachmentOf,
+  type ClientAttachment,
+  channelEnd,
+  LOST,
+  noteFrame,
+  openLink,
+  openSockets,
+  UNUSED,
+} from "./sockets.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
 /** A gateway name for the sockets that this object holds itself. */
 const DIRECT = "direct:";
+
+/** Whose a socket is: a client's that came straight here, or a gateway's. */
+type Known = ClientAttachment | { readonly link: Link };
 
 export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #objectName: string;
@@ -40,7 +53,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #core: ChannelCore;
   readonly #clients: GatewayCore;
   readonly #holder: Holder;
-  readonly #sockets = new WeakMap<WebSocket, { readonly session: string } | { readonly link: Link }>();
+  readonly #sockets = new WeakMap<WebSocket, Known>();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -51,7 +64,9 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
-    this.#holder = new Holder(ctx, env, "channel", this.#objectName);
+    this.#holder = new Holder(ctx, (holds) =>
+      env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds),
+    );
     this.#core = new ChannelCore(
       name,
       {
@@ -76,9 +91,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   *#links(): Generator<Link> {
-    for (const ws of this.ctx.getWebSockets()) {
+    for (const [ws, attachment] of openSockets(this.ctx)) {
       const known = this.#known(ws);
-      const attachment = attachmentOf(ws);
       if ("link" in known && "greeted" in attachment && attachment.greeted) yield known.link;
     }
   }
@@ -111,9 +125,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   override async webSocketMessage(ws: WebSocket, data: string | ArrayBuffer): Promise<void> {
     const known = this.#known(ws);
-    if ("session" in known) return this.#clients.receive(known.session, data);
+    if ("session" in known) {
+      this.#sockets.set(ws, noteFrame(ws, known));
+      return this.#clients.receive(known.session, data);
+    }
     const message = decodeLink<Up>(data);
-    if (message.t === "hello") attach(ws, { gateway: message.gateway, greeted: true });
+    if (message.t === "hello") attach(ws, { gateway: known.link.gateway, greeted: true });
     if (message.t === "track") this.#holder.tell(true);
     return this.#core.receive(known.link, message);
   }
@@ -146,13 +163,13 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   #report(): void {
     const { sessions } = this.#clients;
-    this.#holder.tell(sessions.size > 0 || this.#core.presence.list().length > 0 || this.#store.sights().length > 0);
+    this.#holder.tell(sessions.size > 0 || this.#core.presence.list().length > 0 || this.#store.hasSights());
   }
 
-  #known(ws: WebSocket): { readonly session: string } | { readonly link: Link } {
+  #known(ws: WebSocket): Known {
     let known = this.#sockets.get(ws);
     if (known === undefined) {
-      const attachment: Attachment = attachmentOf(ws);
+      const attachment = attachmentOf(ws);
       known = "session" in attachment ? attachment : { link: channelEnd(ws, attachment.gateway) };
       this.#sockets.set(ws, known);
     }
@@ -193,30 +210,25 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async count({ since }: { since: number }): Promise<number> {
-    return this.#core.history(Number.MAX_SAFE_INTEGER, since).length;
+    return this.#core.countSince(since);
   }
 
-  async track(entry: {
-    user: string;
-    status: PresenceStatus;
-    metadata?: Record<string, unknown>;
-  }): Promise<Refusal | { ok: true }> {
+  async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void> {
     const { user, status, metadata } = entry;
     if (status === "offline") this.#core.untrackUser(user, metadata);
     else this.#core.trackUser(user, status, metadata);
     this.#holder.tell(true);
-    return { ok: true };
   }
 
   async presence(): Promise<PresenceEntry[]> {
-    return presenceEntries(this.#name.sub, this.#core.presence.list(), this.#store.sights(), withoutRefs, Date.now());
+    return presenceEntries(this.#name.sub, this.#core.presence.list(), this.#store.sights(), Date.now());
   }
 
   async configure(config: ChannelConfig | null): Promise<void> {
     this.#access.set(config);
-    if (config === null) this.#core.clear("The channel was deleted");
+    if (config === null) this.#core.clear("The channel was deleted", false);
     else if (isPrivateType(config.type) !== (this.#name.kind === "private")) {
-      this.#core.clear(`The channel is registered as ${config.type}: join again`);
+      this.#core.clear(`The channel is registered as ${config.type} now`, true);
     }
   }
 

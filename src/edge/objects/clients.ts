@@ -8,11 +8,20 @@ import { parseTopic } from "../../protocol/topics.ts";
 import { type Env, settingsOf } from "../env.ts";
 import type { ConnectionEntry } from "./rpc.ts";
 import { SqliteSessionStore } from "./session-store.ts";
-import { attach, attachmentOf, clientSocket } from "./sockets.ts";
+import { attach, clientSocket, openSockets } from "./sockets.ts";
 import type { Tables } from "./tables.ts";
 
 /** Header in which the Worker hands over the session that it has authenticated. It never comes from outside. */
 export const SESSION_HEADER = "x-nself-session";
+
+/** A session as that header carries it. Claims may hold any character, a header ASCII alone. */
+export function writeSession(session: SessionRecord): string {
+  return encodeURIComponent(JSON.stringify(session));
+}
+
+function readSession(header: string): SessionRecord {
+  return JSON.parse(decodeURIComponent(header));
+}
 
 /** Status of an object that takes no more sockets; of a gateway, the Worker asks the next one. */
 export const FULL = 503;
@@ -43,9 +52,8 @@ export function makeGateway(
     log: (event, details) => console.warn(JSON.stringify({ event, gateway: name, ...details })),
   });
   const sockets = new Map<string, Socket>();
-  for (const ws of ctx.getWebSockets()) {
-    const attachment = attachmentOf(ws);
-    if ("session" in attachment) sockets.set(attachment.session, clientSocket(ws));
+  for (const [ws, attachment] of openSockets(ctx)) {
+    if ("session" in attachment) sockets.set(attachment.session, clientSocket(ws, attachment));
   }
   gateway.restore(sockets);
   return gateway;
@@ -54,11 +62,12 @@ export function makeGateway(
 /** Takes over a client's upgrade request, which carries the session that the Worker has authenticated. */
 export function acceptClient(ctx: DurableObjectState, env: Env, gateway: Gateway, request: Request): Response {
   if (gateway.sessions.size >= settingsOf(env).gatewaySockets) return new Response(null, { status: FULL });
-  const record: SessionRecord = JSON.parse(request.headers.get(SESSION_HEADER) ?? "null");
+  const record = readSession(request.headers.get(SESSION_HEADER) ?? "null");
   const { 0: client, 1: server } = new WebSocketPair();
   ctx.acceptWebSocket(server);
-  attach(server, { session: record.id });
-  gateway.open(record, clientSocket(server));
+  const attachment = { session: record.id, seenAt: Date.now() };
+  attach(server, attachment);
+  gateway.open(record, clientSocket(server, attachment));
   return new Response(null, { status: 101, webSocket: client });
 }
 

@@ -6,7 +6,7 @@ import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
-import { answerClose, attachmentOf, LOST, openLink } from "./sockets.ts";
+import { answerClose, type ClientAttachment, clientAttachmentOf, LOST, noteFrame, openLink } from "./sockets.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
@@ -14,12 +14,14 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   readonly #name: string;
   readonly #core: GatewayCore;
   readonly #holder: Holder;
-  readonly #sessions = new WeakMap<WebSocket, string>();
+  readonly #sockets = new WeakMap<WebSocket, ClientAttachment>();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#name = ctx.id.name ?? ctx.id.toString();
-    this.#holder = new Holder(ctx, env, "gateway", this.#name);
+    this.#holder = new Holder(ctx, (holds) =>
+      env.DIRECTORY.getByName("directory").report("gateway", this.#name, holds),
+    );
     this.#core = makeGateway(ctx, env, {
       name: this.#name,
       timers: objectTimers(ctx),
@@ -34,12 +36,14 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   }
 
   override webSocketMessage(ws: WebSocket, data: string | ArrayBuffer): void {
-    this.#core.receive(this.#sessionOf(ws), data);
+    const attachment = noteFrame(ws, this.#known(ws));
+    this.#sockets.set(ws, attachment);
+    this.#core.receive(attachment.session, data);
   }
 
   override webSocketClose(ws: WebSocket, code: number): void {
     answerClose(ws, code);
-    this.#core.closed(this.#sessionOf(ws));
+    this.#core.closed(this.#known(ws).session);
     this.#holder.tell(this.#core.sessions.size > 0);
   }
 
@@ -47,14 +51,13 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
     this.webSocketClose(ws, LOST);
   }
 
-  #sessionOf(ws: WebSocket): string {
-    let session = this.#sessions.get(ws);
-    if (session === undefined) {
-      const attachment = attachmentOf(ws);
-      session = "session" in attachment ? attachment.session : "";
-      this.#sessions.set(ws, session);
+  #known(ws: WebSocket): ClientAttachment {
+    let known = this.#sockets.get(ws);
+    if (known === undefined) {
+      known = clientAttachmentOf(ws);
+      this.#sockets.set(ws, known);
     }
-    return session;
+    return known;
   }
 
   override alarm(): void {

@@ -1,5 +1,6 @@
 // Presence as the admin API shows it: a line a user, from tracked members and from last sights.
 import type { MemberRow, SightRow } from "../../channel/ports.ts";
+import { withoutRefs } from "../../channel/presence.ts";
 import { isObject, parseJson } from "../../protocol/json.ts";
 import type { PresenceEntry, PresenceStatus } from "./rpc.ts";
 
@@ -13,7 +14,6 @@ export function presenceEntries(
   channel: string,
   members: readonly Member[],
   sights: readonly SightRow[],
-  payloadOf: (meta: Record<string, unknown>) => Record<string, unknown>,
   now: number,
 ): PresenceEntry[] {
   const entries = new Map<string, PresenceEntry>();
@@ -22,7 +22,7 @@ export function presenceEntries(
     entries.set(user, { key: user, channel, status: "offline", metadata: rest, lastSeen: seenAt });
   }
   for (const { key, user, session, meta, seenAt } of members) {
-    const { status: said, ...metadata } = payloadOf(meta);
+    const { status: said, ...metadata } = withoutRefs(meta);
     const status = statusOf(said);
     const name = userOf(metadata) ?? user ?? key;
     if (entries.get(name)?.status === "online" && status !== "online") continue;

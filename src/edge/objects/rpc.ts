@@ -44,27 +44,14 @@ export interface ConnectionEntry {
   subscriptions: number;
 }
 
-/** A failure that RPC carries as a value: errors thrown across RPC lose their class. */
-export interface Refusal {
-  error: { code: string; message: string };
-}
-
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
 export interface ChannelRpc {
   /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
-  publish(message: {
-    event: string;
-    payload: string;
-    sender?: string;
-  }): Promise<{ id: string; position: Position } | Refusal>;
+  publish(message: { event: string; payload: string; sender?: string }): Promise<{ id: string; position: Position }>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. */
-  track(entry: {
-    user: string;
-    status: PresenceStatus;
-    metadata?: Record<string, unknown>;
-  }): Promise<Refusal | { ok: true }>;
+  track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
   presence(): Promise<PresenceEntry[]>;
   /** Replaces the cached registration; null: the channel was deleted (sockets are told and dropped, ring emptied). */

@@ -21,7 +21,7 @@ export class SqliteSessionStore implements SessionStore {
   readonly #timers: Timers;
   readonly #own: string | undefined;
   /** By what they write; a later write of the same thing takes the place of an earlier one. */
-  readonly #due = new Map<string, () => void>();
+  #due = new Map<string, () => void>();
 
   /** `own` names the channel that lives in the same object: it never speaks while its gateway sleeps. */
   constructor(tables: Tables, timers: Timers, own?: string) {
@@ -36,8 +36,16 @@ export class SqliteSessionStore implements SessionStore {
   }
 
   #write(): void {
-    for (const write of this.#due.values()) write();
-    this.#due.clear();
+    const due = this.#due;
+    this.#due = new Map();
+    for (const [what, write] of due) {
+      try {
+        write();
+      } catch (error) {
+        // What cannot be written, a join larger than a row, must not keep all that comes after it from being written.
+        console.warn(JSON.stringify({ event: "not kept", what, reason: String(error) }));
+      }
+    }
   }
 
   sessions(): SessionRecord[] {

@@ -5,11 +5,17 @@ import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
 import { type Down, decodeLink, encodeLink, LINK_VERSION, type Up } from "../../protocol/link.ts";
 
 /** What a socket carries through hibernation: whose client it is, or which gateway's link. */
-const attachmentSchema = z.union([
-  z.object({ session: z.string() }),
-  z.object({ gateway: z.string(), greeted: z.boolean() }),
-]);
+const clientSchema = z.object({
+  session: z.string(),
+  /** Unix ms of a frame of the client, the last one or one at most `NOTED_MS` before it. */
+  seenAt: z.number(),
+});
+const attachmentSchema = z.union([clientSchema, z.object({ gateway: z.string(), greeted: z.boolean() })]);
+export type ClientAttachment = z.infer<typeof clientSchema>;
 export type Attachment = z.infer<typeof attachmentSchema>;
+
+/** How often a client's frame is noted on its socket: each note is a write. */
+const NOTED_MS = 20_000;
 
 export function attach(ws: WebSocket, attachment: Attachment): void {
   ws.serializeAttachment(attachment);
@@ -18,6 +24,25 @@ export function attach(ws: WebSocket, attachment: Attachment): void {
 /** Reads what a socket carries. Deserialising costs, so callers keep the result while the object lives. */
 export function attachmentOf(ws: WebSocket): Attachment {
   return attachmentSchema.parse(ws.deserializeAttachment());
+}
+
+/** The same, where all sockets are clients'. */
+export function clientAttachmentOf(ws: WebSocket): ClientAttachment {
+  return clientSchema.parse(ws.deserializeAttachment());
+}
+
+/** The sockets that outlived the object's last life, with what they carry. The platform lists closing ones as well. */
+export function* openSockets(ctx: DurableObjectState): Generator<[WebSocket, Attachment]> {
+  for (const ws of ctx.getWebSockets()) if (ws.readyState === WebSocket.OPEN) yield [ws, attachmentOf(ws)];
+}
+
+/** Notes on a client's socket that a frame came, for the next life of its object. Answers what it carries now. */
+export function noteFrame(ws: WebSocket, attachment: ClientAttachment): ClientAttachment {
+  const now = Date.now();
+  if (now < attachment.seenAt + NOTED_MS) return attachment;
+  const noted = { ...attachment, seenAt: now };
+  attach(ws, noted);
+  return noted;
 }
 
 /** The platform throws for a socket that is closing; to the cores such a socket just takes nothing any more. */
@@ -38,9 +63,10 @@ export function answerClose(ws: WebSocket, code: number): void {
   ws.close(code >= 3000 && code < 5000 ? code : 1000, "");
 }
 
-/** A client's socket. */
-export function clientSocket(ws: WebSocket): Socket {
+/** A client's socket. A frame may have come after the last note, and nobody is to be cut off too early. */
+export function clientSocket(ws: WebSocket, { seenAt }: ClientAttachment): Socket {
   return {
+    seenAt: Math.min(seenAt + NOTED_MS, Date.now()),
     send: (frame) => sendQuietly(ws, frame),
     close: (code, reason) => closeQuietly(ws, code, reason),
   };

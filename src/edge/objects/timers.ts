@@ -2,13 +2,22 @@
 import type { Timers } from "../../protocol/timers.ts";
 
 export function objectTimers(ctx: DurableObjectState): Timers {
+  // One wish after the other: of two that both found no alarm set, the last would win and not the earliest.
+  let wishes = Promise.resolve();
   return {
     now: () => Date.now(),
     after: (ms, run) => {
       const timer = setTimeout(run, ms);
       return () => clearTimeout(timer);
     },
-    alarm: (at) => ctx.waitUntil(wish(ctx.storage, at)),
+    alarm: (at) => {
+      wishes = wishes
+        .then(() => wish(ctx.storage, at))
+        .catch((error: unknown) => {
+          console.error(JSON.stringify({ event: "alarm not set", at, reason: String(error) }));
+        });
+      ctx.waitUntil(wishes);
+    },
   };
 }
 

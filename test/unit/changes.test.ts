@@ -1,0 +1,52 @@
+// Batches of row changes as the listener posts them: what is taken, and what is refused with which status.
+import { describe, expect, test } from "vitest";
+import { BadBatch, parseBatch } from "../../src/protocol/changes.ts";
+
+const table = { schema: "public", table: "t", generation: 1, columns: [], primaryKey: [], rls: false, readers: [] };
+const header = { v: 1, source: "s", epoch: 1, batch: 1, redelivered: false, feed: "public.t", tables: { 7: table } };
+
+function line(id: string, value: unknown): string {
+  return JSON.stringify({ id, x: "1", r: 7, op: "I", at: "2026-01-01T00:00:00Z", new: { value } });
+}
+
+function batch(...lines: string[]): string {
+  return [JSON.stringify(header), ...lines].join("\n");
+}
+
+function refusal(body: string): BadBatch {
+  try {
+    parseBatch(body);
+  } catch (error) {
+    if (error instanceof BadBatch) return error;
+    throw error;
+  }
+  throw new Error("the batch was taken");
+}
+
+describe("batches", () => {
+  test("row images pass through as the text that they are", () => {
+    const text = line("1", 0).replace('"value":0', '"value":12345678901234567890.10');
+    expect(parseBatch(batch(text)).changes[0]?.data).toContain('"record":{"value":12345678901234567890.10}');
+  });
+
+  test("a change that a row of the ring cannot hold is refused with 413 and its line", () => {
+    const fits = line("1", "x".repeat(1_899_000));
+    expect(parseBatch(batch(fits)).changes).toHaveLength(1);
+    const { status, message } = refusal(batch(fits, line("2", "x".repeat(1_900_000))));
+    expect([status, message]).toEqual([413, "line 3: a change holds at most 1900000 bytes"]);
+  });
+
+  test("sizes are bytes, not characters", () => {
+    expect(refusal(batch(line("1", "é".repeat(950_000)))).status).toBe(413);
+  });
+
+  test.each([
+    ["nothing", "", "its first line must be the header"],
+    ["a header that is no JSON", "{", "line 1 (header): not JSON"],
+    ["a change of a table that the header does not describe", batch(line("1", 1).replace('"r":7', '"r":8')), "line 2"],
+  ])("%s is refused with 400", (_, body, message) => {
+    const error = refusal(body);
+    expect(error.status).toBe(400);
+    expect(error.message).toContain(message);
+  });
+});
