@@ -6,13 +6,13 @@ import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
 import { IDLE_MS, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
-import type { PresenceDiff, PresenceState } from "../protocol/link.ts";
 import { feedObject, parseTopic } from "../protocol/topics.ts";
-import { bindingIds, echoBindings, isServed, mayRead, parseBinding, wants } from "./bindings.ts";
+import { bindingIds, echoBindings, isServed, parseBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
+import { FanOut } from "./fan-out.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
-import type { Frame, Outgoing } from "./outgoing.ts";
+import type { Frame } from "./outgoing.ts";
 import type { GatewayPorts, JoinRecord, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
 import { Room, type RoomEvents } from "./room.ts";
@@ -23,6 +23,7 @@ const SWEEP_MS = 30_000;
 export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
   readonly #rooms = new Map<string, Room>();
+  readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
   readonly #ports: GatewayPorts;
 
   constructor(ports: GatewayPorts) {
@@ -61,7 +62,7 @@ export class Gateway implements RoomEvents {
       if (session === undefined) continue;
       for (const object of [record.object, ...feedsOf(record)]) {
         if (!this.#rooms.has(object))
-          this.#rooms.set(object, new Room(object, this.#ports, this, positions.get(object)));
+          this.#rooms.set(object, new Room(object, this.#ports, this.#fanOut, this, positions.get(object)));
       }
       const room = this.room(record.object);
       this.#enter({ ...record, session, room, bindings: bindingsOf(record) });
@@ -75,7 +76,7 @@ export class Gateway implements RoomEvents {
   room(object: string): Room {
     let room = this.#rooms.get(object);
     if (room === undefined) {
-      room = new Room(object, this.#ports, this, undefined);
+      room = new Room(object, this.#ports, this.#fanOut, this, undefined);
       this.#rooms.set(object, room);
     }
     return room;
@@ -208,7 +209,7 @@ export class Gateway implements RoomEvents {
 
   #enter(membership: Membership): void {
     membership.session.topics.set(membership.topic, { state: "joined", membership });
-    membership.room.members.add(membership);
+    membership.room.members.set(membership.session.id, membership);
     membership.room.entered();
     for (const { feed } of membership.bindings) {
       const feedRoom = this.room(feedObject(feed));
@@ -227,7 +228,7 @@ export class Gateway implements RoomEvents {
     const { session, topic, room, bindings } = membership;
     session.topics.delete(topic);
     this.#ports.store.deleteJoin(session.id, topic);
-    room.members.delete(membership);
+    if (room.members.get(session.id) === membership) room.members.delete(session.id);
     room.leave(session.id);
     for (const { feed } of bindings) {
       const feedRoom = this.room(feedObject(feed));
@@ -350,76 +351,14 @@ export class Gateway implements RoomEvents {
 
   // What rooms tell.
 
-  messages(room: Room, batch: readonly Outgoing[]): void {
-    for (const membership of room.members) {
-      const { session } = membership;
-      for (const outgoing of batch) {
-        const { from, access } = outgoing.message;
-        if (from === session.id && !membership.self) continue;
-        if (!mayRead(access, membership.claims.role)) continue;
-        const frame = outgoing.frame(session.version, membership.topic);
-        if (frame !== undefined) this.send(session, frame);
-      }
-    }
-    for (const membership of room.subscribers) for (const outgoing of batch) this.#change(room, membership, outgoing);
-  }
-
-  #change(room: Room, membership: Membership, outgoing: Outgoing): void {
-    const { access, event } = outgoing.message;
-    if (!mayRead(access, membership.claims.role)) return;
-    const ids = membership.bindings
-      .filter((binding) => feedObject(binding.feed) === room.object && wants(binding, event, outgoing.row))
-      .map(({ id }) => id);
-    if (ids.length === 0) return;
-    const frame = outgoing.change(membership.session.version, membership.topic, ids);
-    if (frame !== undefined) this.send(membership.session, frame);
-  }
-
-  replay(room: Room, session: string, outgoing: Outgoing): void {
-    const membership = this.#member(room, session);
-    if (membership === undefined || !mayRead(outgoing.message.access, membership.claims.role)) return;
-    const frame = outgoing.replayed(membership.session.version, membership.topic, membership.joinRef);
-    if (frame !== undefined) this.send(membership.session, frame);
-  }
-
-  state(room: Room, session: string | null, state: PresenceState): void {
-    const payload = JSON.stringify(state);
-    const one = session === null ? undefined : this.#member(room, session);
-    const wanted = session === null ? [...room.members].filter((member) => member.presenceEnabled) : one ? [one] : [];
-    for (const { session, topic, joinRef } of wanted) {
-      this.send(session, encodeFrame(session.version, joinRef, null, topic, "presence_state", payload));
-    }
-  }
-
-  #member(room: Room, session: string): Membership | undefined {
-    for (const topic of this.sessions.get(session)?.topics.values() ?? []) {
-      if (topic.state === "joined" && topic.membership.room === room) return topic.membership;
-    }
-    return undefined;
-  }
-
-  diff(room: Room, diff: PresenceDiff): void {
-    const payload = JSON.stringify(diff);
-    const isPublic = room.object.startsWith("public:");
-    const frames = new Map<string, string>();
-    for (const { session, topic, presenceEnabled } of room.members) {
-      // Public channels send diffs to everybody, private ones to who takes part (protocol.md §7.3).
-      if (!isPublic && !presenceEnabled) continue;
-      const { version } = session;
-      const frame = frames.get(version) ?? encodeFrame(version, null, null, topic, "presence_diff", payload);
-      frames.set(version, frame);
-      this.send(session, frame);
-    }
-  }
-
   lost(room: Room): void {
-    for (const membership of new Set([...room.members, ...room.subscribers])) {
+    for (const membership of new Set([...room.members.values(), ...room.subscribers])) {
       this.drop(membership, "phx_error", { reason: "messages were lost, join again" });
     }
   }
 
   gone(room: Room, reason: string, rejoin: boolean): void {
-    for (const membership of [...room.members]) {
+    for (const membership of [...room.members.values()]) {
       if (rejoin) this.drop(membership, "phx_error", { reason });
       else this.#putOut(membership, reason);
     }

@@ -16,14 +16,18 @@ const LINGER_MS = 5_000;
 /** The number of calls whose answer nobody waits for. */
 const UNANSWERED = 0;
 
-/** What a room tells the gateway about its members. */
-export interface RoomEvents {
+/** What a room has for its members. */
+export interface Deliveries {
   /** Messages for everybody in the room, in order. */
   messages(room: Room, batch: readonly Outgoing[]): void;
   replay(room: Room, session: string, message: Outgoing): void;
   /** The state of presence, for one session or (null) for everybody here. */
   state(room: Room, session: string | null, state: PresenceState): void;
   diff(room: Room, diff: PresenceDiff): void;
+}
+
+/** What becomes of a room's members, and of itself. */
+export interface RoomEvents {
   /** What was missed while the link was down cannot be had: members have to start anew. */
   lost(room: Room): void;
   gone(room: Room, reason: string, rejoin: boolean): void;
@@ -43,10 +47,12 @@ type LinkState =
 export class Room {
   /** The name of the channel object. */
   readonly object: string;
-  readonly members = new Set<Membership>();
+  /** By session. */
+  readonly members = new Map<string, Membership>();
   /** Memberships of other channels that have row-change subscriptions on this feed. */
   readonly subscribers = new Set<Membership>();
   readonly #ports: GatewayPorts;
+  readonly #deliveries: Deliveries;
   readonly #events: RoomEvents;
   readonly #calls: Calls;
   readonly #underWay = new UnderWay();
@@ -62,9 +68,16 @@ export class Room {
   #flushedAt = 0;
 
   /** `position` is where a last life stopped, if there was one. */
-  constructor(object: string, ports: GatewayPorts, events: RoomEvents, position: Position | undefined) {
+  constructor(
+    object: string,
+    ports: GatewayPorts,
+    deliveries: Deliveries,
+    events: RoomEvents,
+    position: Position | undefined,
+  ) {
     this.object = object;
     this.#ports = ports;
+    this.#deliveries = deliveries;
     this.#events = events;
     this.#calls = new Calls(ports.timers);
     this.#position = position;
@@ -190,10 +203,10 @@ export class Room {
 
   #greet(link: ChannelLink): void {
     const since = this.#hasMembers && this.#position !== undefined ? { since: this.#position } : {};
-    const sessions = [...this.members].map(({ session }) => session.id);
+    const sessions = [...this.members.keys()];
     link.send({ t: "hello", again: this.#greeted, sessions, ...since });
     this.#greeted = true;
-    for (const { session, claims, presenceKey, tracked } of this.members) {
+    for (const { session, claims, presenceKey, tracked } of this.members.values()) {
       if (tracked === null) continue;
       const { user } = claims;
       link.send({ t: "track", call: UNANSWERED, session: session.id, user, key: presenceKey, meta: tracked });
@@ -220,7 +233,7 @@ export class Room {
     this.flush();
     switch (down.t) {
       case "replay":
-        return this.#events.replay(this, down.session, new Outgoing(down, this.#position?.epoch ?? ""));
+        return this.#deliveries.replay(this, down.session, new Outgoing(down, this.#position?.epoch ?? ""));
       case "joined":
         if (down.result.ok) this.#standAt(down.result.position);
         this.#calls.answer(down);
@@ -232,9 +245,9 @@ export class Room {
         this.#underWay.settle(down.id, down.error);
         return this.release();
       case "state":
-        return this.#events.state(this, down.session, down.state);
+        return this.#deliveries.state(this, down.session, down.state);
       case "diff":
-        return this.#events.diff(this, { joins: down.joins, leaves: down.leaves });
+        return this.#deliveries.diff(this, { joins: down.joins, leaves: down.leaves });
       case "welcome":
         this.#failures = 0;
         this.#standAt(down.position);
@@ -268,7 +281,7 @@ export class Room {
     const batch = this.#held;
     this.#held = [];
     this.#flushedAt = this.#ports.timers.now();
-    this.#events.messages(this, batch);
+    this.#deliveries.messages(this, batch);
   }
 
   #standAt(position: Position): void {

@@ -1,0 +1,72 @@
+// Fan-out: what comes from a channel, made into frames once and sent to everybody in the room who may have it.
+import { encodeFrame } from "../protocol/codec.ts";
+import type { PresenceDiff, PresenceState } from "../protocol/link.ts";
+import { feedObject } from "../protocol/topics.ts";
+import { mayRead, wants } from "./bindings.ts";
+import type { Membership } from "./membership.ts";
+import type { Frame, Outgoing } from "./outgoing.ts";
+import type { Deliveries, Room } from "./room.ts";
+import type { Session } from "./session.ts";
+
+export class FanOut implements Deliveries {
+  readonly #send: (session: Session, frame: Frame) => void;
+
+  constructor(send: (session: Session, frame: Frame) => void) {
+    this.#send = send;
+  }
+
+  messages(room: Room, batch: readonly Outgoing[]): void {
+    for (const membership of room.members.values()) {
+      const { session } = membership;
+      for (const outgoing of batch) {
+        const { from, access } = outgoing.message;
+        if (from === session.id && !membership.self) continue;
+        if (!mayRead(access, membership.claims.role)) continue;
+        const frame = outgoing.frame(session.version, membership.topic);
+        if (frame !== undefined) this.#send(session, frame);
+      }
+    }
+    for (const membership of room.subscribers) for (const outgoing of batch) this.#change(room, membership, outgoing);
+  }
+
+  #change(room: Room, membership: Membership, outgoing: Outgoing): void {
+    const { access, event } = outgoing.message;
+    if (!mayRead(access, membership.claims.role)) return;
+    const ids = membership.bindings
+      .filter((binding) => feedObject(binding.feed) === room.object && wants(binding, event, outgoing.row))
+      .map(({ id }) => id);
+    if (ids.length === 0) return;
+    const frame = outgoing.change(membership.session.version, membership.topic, ids);
+    if (frame !== undefined) this.#send(membership.session, frame);
+  }
+
+  replay(room: Room, session: string, outgoing: Outgoing): void {
+    const membership = room.members.get(session);
+    if (membership === undefined || !mayRead(outgoing.message.access, membership.claims.role)) return;
+    const frame = outgoing.replayed(membership.session.version, membership.topic, membership.joinRef);
+    if (frame !== undefined) this.#send(membership.session, frame);
+  }
+
+  state(room: Room, session: string | null, state: PresenceState): void {
+    const payload = JSON.stringify(state);
+    for (const { session: to, topic, joinRef, presenceEnabled } of room.members.values()) {
+      if (session === null ? presenceEnabled : to.id === session) {
+        this.#send(to, encodeFrame(to.version, joinRef, null, topic, "presence_state", payload));
+      }
+    }
+  }
+
+  diff(room: Room, diff: PresenceDiff): void {
+    const payload = JSON.stringify(diff);
+    const isPublic = room.object.startsWith("public:");
+    const frames = new Map<string, string>();
+    for (const { session, topic, presenceEnabled } of room.members.values()) {
+      // Public channels send diffs to everybody, private ones to who takes part (protocol.md §7.3).
+      if (!isPublic && !presenceEnabled) continue;
+      const { version } = session;
+      const frame = frames.get(version) ?? encodeFrame(version, null, null, topic, "presence_diff", payload);
+      frames.set(version, frame);
+      this.#send(session, frame);
+    }
+  }
+}
