@@ -55,9 +55,10 @@ export function runAs(
   if (!user || [dirname(data), dirname(command)].every((path) => canEnter(user, path))) {
     return { command, args, env, user };
   }
-  // Below a private directory, such as root's home: the user keeps one right of root, to pass through directories.
+  // Below a private directory, such as root's home: the user keeps one right of root, to pass through directories and
+  // read, but not to write.
   // The securebit makes access() honour it, which initdb asks about its own files; exec drops every other right.
-  const rights = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"];
+  const rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--securebits=+no_setuid_fixup"];
   const identity = ["--reuid", String(user.uid), "--regid", String(user.gid)];
   return { command: "setpriv", args: [...identity, "--clear-groups", ...rights, command, ...args], env };
 }
