@@ -9,6 +9,8 @@ export default defineConfig({
       {
         plugins: [
           cloudflareTest({
+            // These tests break objects on purpose; the runtime would report each one with its stack.
+            verbose: false,
             wrangler: { configPath: "./wrangler.toml" },
             miniflare: {
               bindings: {

@@ -15,6 +15,8 @@ const project = join(dirname(fileURLToPath(import.meta.url)), "..");
 const home = process.env.NSELF_HOME ?? join(project, ".nself");
 const { url, anonKey, databaseUrl } = JSON.parse(readFileSync(runningStack(), "utf8"));
 
+await requireTable();
+
 const missing = new Set(["SUBSCRIBED", "broadcast", "presence", "INSERT", "UPDATE", "DELETE"]);
 const show = (what, text) => console.log(`${what.padEnd(10)} ${text}`);
 
@@ -39,7 +41,10 @@ channel
     missing.delete(eventType);
     show("row", `${eventType} ${JSON.stringify(eventType === "DELETE" ? old : row)}`);
   })
-  .on("system", {}, ({ status, message }) => show("system", `${status}: ${message}`))
+  .on("system", {}, ({ status, message }) => {
+    show("system", `${status}: ${message}`);
+    if (status === "error") stop("public.todos is not captured yet. Run: npx nself realtime subscribe public.todos");
+  })
   .subscribe(async (status, error) => {
     show("channel", error ? `${status}: ${error.message}` : status);
     if (status !== "SUBSCRIBED" || !missing.delete(status)) return;
@@ -52,17 +57,45 @@ channel
 function runningStack() {
   const path = join(home, "stack.json");
   if (existsSync(path)) return path;
-  console.error(`No running stack: ${path} is not there. Start one with \`npm start\` in another terminal.`);
+  stop(`No running stack: ${path} is not there. Start one with \`npm start\` in another terminal.`);
+}
+
+function stop(reason) {
+  console.error(reason);
   process.exit(1);
 }
 
-async function changeRows() {
+/** Only the database that comes with the stack has the table from the beginning. */
+async function requireTable() {
+  const { rows } = await withDatabase((database) => database.query("select to_regclass('public.todos') as id"));
+  if (rows[0].id !== null) return;
+  stop(`This database has no table public.todos: make one, and capture its changes.
+
+  create table public.todos (
+    id bigint generated always as identity primary key, task text not null, done boolean not null default false
+  );
+
+  npx nself realtime subscribe public.todos`);
+}
+
+function changeRows() {
+  return withDatabase(async (database) => {
+    const { rows } = await database.query("insert into public.todos (task) values ('buy milk') returning id");
+    await database.query("update public.todos set done = true where id = $1", [rows[0].id]);
+    await database.query("delete from public.todos where id = $1", [rows[0].id]);
+  });
+}
+
+async function withDatabase(work) {
   const database = new pg.Client({ connectionString: databaseUrl });
-  await database.connect();
-  const { rows } = await database.query("insert into public.todos (task) values ('buy milk') returning id");
-  await database.query("update public.todos set done = true where id = $1", [rows[0].id]);
-  await database.query("delete from public.todos where id = $1", [rows[0].id]);
-  await database.end();
+  try {
+    await database.connect();
+    return await work(database);
+  } catch (error) {
+    stop(`The database: ${error.message || error.code}`);
+  } finally {
+    await database.end();
+  }
 }
 
 async function end() {

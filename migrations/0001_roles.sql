@@ -6,15 +6,18 @@ do $$
 declare
   wanted text;
   allowed text := case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end;
+  missing text[] := '{}';
+  remedy text := '';
 begin
   foreach wanted in array array['anon', 'authenticated', 'service_role'] loop
     if not exists (select from pg_roles where rolname = wanted) then
       begin
         execute format('create role %I nologin noinherit', wanted);
       exception when insufficient_privilege then
-        raise exception 'role "%" is missing and % may not create it', wanted, current_user
-          using errcode = 'insufficient_privilege',
-                hint = format('An administrator runs: create role %I nologin noinherit; grant %I to %I;', wanted, wanted, current_user);
+        missing := missing || wanted;
+        remedy := remedy || format('create role %I nologin noinherit%s; ', wanted,
+                                   case when wanted = 'service_role' then ' bypassrls' else '' end);
+        continue;
       end;
       if wanted = 'service_role' then
         begin
@@ -35,5 +38,11 @@ begin
       end;
     end if;
   end loop;
+  -- All at once, so that an administrator is asked once.
+  if missing <> '{}' then
+    raise exception 'missing roles that % may not create: %', current_user, array_to_string(missing, ', ')
+      using errcode = 'insufficient_privilege',
+            hint = format('An administrator runs: %sgrant anon, authenticated, service_role to %I;', remedy, current_user);
+  end if;
 end
 $$;

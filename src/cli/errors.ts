@@ -4,6 +4,11 @@
 export const EXIT = { ok: 0, failure: 1, usage: 2 } as const;
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
+/** A failure that the command's own output has told already: nothing is left to say, only the exit code. */
+export class ToldError extends Error {
+  override readonly name = "ToldError";
+}
+
 /** A failure told to the user in one line. `code` is the problem code of the admin API, where it comes from there. */
 export class CliError extends Error {
   override readonly name = "CliError";

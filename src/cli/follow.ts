@@ -150,7 +150,7 @@ class Session {
       return `the server refused to join again: ${reason}`;
     }
     if (response.position === undefined)
-      throw new CliError("the server gives no positions: it is no nself realtime server");
+      throw new CliError("the server gives no positions: it is a realtime server of another kind");
     // What was missed comes after this reply and before anything new: until it is here, the old place is where we are.
     this.position = response.recovered === true && this.#resume !== undefined ? this.#resume : response.position;
     if (this.#resume === undefined) this.#follower.joined();

@@ -23,7 +23,7 @@ export function success(text: string): void {
 
 /** `✗` on stdout: a state that is bad; a failure of the command itself goes to `failure`. */
 export function bad(text: string): void {
-  process.stdout.write(`${paint(process.stdout, "red", "✗")} ${printable(text)}\n`);
+  process.stdout.write(`${paint(process.stdout, "red", "✗")} ${printable(asTyped(text))}\n`);
 }
 
 /** `ℹ`: under way. On stdout, unless that carries a result for programs. */
@@ -38,7 +38,12 @@ export function warning(text: string): void {
 
 /** `✗` on stderr: failed. */
 export function failure(text: string): void {
-  process.stderr.write(`${paint(process.stderr, "red", "✗")} ${printable(text)}\n`);
+  process.stderr.write(`${paint(process.stderr, "red", "✗")} ${printable(asTyped(text))}\n`);
+}
+
+/** What is said when a name stands for no registered channel and is used all the same. */
+export function openChannel(name: string): string {
+  return `"${name}" is not registered; this is the open channel of that name`;
 }
 
 /** A result as one line of JSON. */
@@ -66,6 +71,16 @@ export function show<Row extends object>(
     if (format === "csv") process.stdout.write(csv(keys, cells));
     else for (const row of table(keys, cells)) line(row);
   }
+}
+
+/**
+ * Commands in a text as they can be typed here: npm puts `nself` within reach only of what it runs itself (npx), and says
+ * so in the environment.
+ */
+export function asTyped(text: string): string {
+  return process.env.npm_execpath === undefined
+    ? text
+    : text.replaceAll(/(?<!npx )\bnself realtime\b/g, "npx nself realtime");
 }
 
 /** What others wrote must not steer a terminal: control characters other than line ends are shown as escapes. */

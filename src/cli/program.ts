@@ -1,13 +1,14 @@
 // The command line: the tree of commands, and how a run of it ends.
 import { Command, CommanderError } from "commander";
+import project from "../../package.json" with { type: "json" };
 import { channelCommands } from "./commands/channel.ts";
 import { listenCommand } from "./commands/listen.ts";
 import { messageCommands } from "./commands/message.ts";
 import { presenceCommands } from "./commands/presence.ts";
 import { subscriptionCommands } from "./commands/subscription.ts";
 import { systemCommands } from "./commands/system.ts";
-import { CliError, EXIT, type ExitCode } from "./errors.ts";
-import { failure } from "./output.ts";
+import { CliError, EXIT, type ExitCode, ToldError } from "./errors.ts";
+import { asTyped, failure } from "./output.ts";
 
 /** Runs one command line (without the program's own name) and answers its exit code. Errors are on stderr by then. */
 export async function run(args: string[]): Promise<ExitCode> {
@@ -23,6 +24,7 @@ export async function run(args: string[]): Promise<ExitCode> {
   } catch (error) {
     // Commander has written its own errors by now.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (error instanceof ToldError) return EXIT.failure;
     if (error instanceof CliError) {
       failure(error.message);
       return error.exit;
@@ -33,18 +35,27 @@ export async function run(args: string[]): Promise<ExitCode> {
 }
 
 function buildProgram(): Command {
-  const program = new Command("nself").description("administers a realtime server");
+  const program = new Command("nself").description("administers a realtime server").version(project.version);
   // Set before commands are added: they inherit it.
-  program
-    .exitOverride()
-    .showHelpAfterError()
-    .configureOutput({
-      outputError: (text) => failure(text.replace(/^error: (command-argument value )?/, "").trimEnd()),
-    });
+  program.exitOverride().configureOutput({
+    outputError: (text) => failure(text.replace(/^error: (command-argument value )?/, "").trimEnd()),
+  });
   realtimeCommands(program.command("realtime"));
   // The name that the command had under `nself service`.
   realtimeCommands(program.command("service").description("services of a project").command("realtime").alias("rt"));
+  explainErrors(program);
   return program;
+}
+
+/** After an error, its command's usage in one line: the whole help would push the reason out of sight. */
+function explainErrors(command: Command): void {
+  const help = command.createHelp();
+  command.showHelpAfterError(asTyped(`Usage: ${help.commandUsage(command)}\nAll of it: ${pathOf(command)} --help`));
+  for (const child of command.commands) explainErrors(child);
+}
+
+function pathOf(command: Command): string {
+  return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
 }
 
 function realtimeCommands(realtime: Command): void {

@@ -6,6 +6,9 @@ import { type Env, settingsOf } from "./env.ts";
 /** How far the listener's clock may be off, seconds; an older request may be a replayed one. */
 const MAX_SKEW_S = 300;
 
+/** Most bytes read of a body, more than any change that the listener carries. */
+const MAX_READ_BYTES = 200_000_000;
+
 /** Takes a batch: 200 with its number once every feed has it durably; 409 for a listener whose time is over. */
 export async function receiveChanges(request: Request, env: Env): Promise<Response> {
   const body = await readBody(request);
@@ -31,17 +34,20 @@ function feedsOf({ header }: Batch): string[] {
   return schema === undefined ? [header.feed] : [header.feed, feedName(schema, "*"), "*.*"];
 }
 
-/** The body as text, byte for byte as it was signed; undefined, and not read to its end, when it is too large. */
+/**
+ * The body as text, byte for byte as it was signed; undefined when it is too large. It is read to its end even then,
+ * but not kept: a sender that is cut off while it writes does not get to see the 413 by which it would send less.
+ */
 async function readBody(request: Request): Promise<string | undefined> {
-  if (Number(request.headers.get("content-length")) > MAX_BATCH_BYTES) return undefined;
+  if (Number(request.headers.get("content-length")) > MAX_READ_BYTES) return undefined;
   const decoder = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true });
   let [text, size] = ["", 0];
   for await (const chunk of request.body ?? []) {
     size += chunk.byteLength;
-    if (size > MAX_BATCH_BYTES) return undefined;
-    text += decoder.decode(chunk, { stream: true });
+    if (size > MAX_READ_BYTES) return undefined;
+    text = size > MAX_BATCH_BYTES ? "" : text + decoder.decode(chunk, { stream: true });
   }
-  return text + decoder.decode();
+  return size > MAX_BATCH_BYTES ? undefined : text + decoder.decode();
 }
 
 async function signatureFault(headers: Headers, body: string, secret: string): Promise<string | undefined> {

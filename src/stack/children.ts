@@ -17,7 +17,10 @@ export interface ChildSpec {
   readonly env: Readonly<Record<string, string>>;
   /** The user to run as; only root may choose another. */
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
-  /** Whether it answers; asked until it does, must not throw, and must come back within a second or so. */
+  /**
+   * Whether it answers; asked until it does, and must come back within a second or so. Throws StackError when the answer
+   * is that it cannot work, which no waiting mends.
+   */
   ready(): Promise<boolean>;
   /** Which lines of its output are worth a person's attention once it runs. */
   shows(line: string): boolean;
@@ -121,17 +124,24 @@ class Child implements AsyncDisposable {
     process.once("close", (code, by) => {
       ended = by ?? `code ${code}`;
     });
+    let refusal: string | undefined;
+    const isReady = (): Promise<boolean> =>
+      this.#spec.ready().catch((error: unknown) => {
+        refusal = String(error instanceof Error ? error.message : error);
+        process.kill("SIGKILL");
+        return false;
+      });
     const giveUpAt = Date.now() + START_LIMIT_MS;
-    while (!(await this.#spec.ready()) || hasEnded(process)) {
+    while (!(await isReady()) || hasEnded(process)) {
       signal.throwIfAborted();
-      if (ended !== undefined) throw this.#failure(`ended with ${ended}`);
-      if (Date.now() > giveUpAt) throw this.#failure(`gave no sign of life for ${START_LIMIT_MS / 1000} s`);
+      if (ended !== undefined) throw this.#failure(refusal ?? `it ended with ${ended}`);
+      if (Date.now() > giveUpAt) throw this.#failure(`it gave no sign of life for ${START_LIMIT_MS / 1000} s`);
       await sleep(PROBE_EVERY_MS);
     }
   }
 
   #failure(what: string): StackError {
-    return new StackError([`${this.#spec.name} did not start: it ${what}`, ...this.#lastLines].join("\n  "));
+    return new StackError([`${this.#spec.name} did not start: ${what}`, ...this.#lastLines].join("\n  "));
   }
 
   async #keepAlive(first: ChildProcess): Promise<void> {

@@ -5,12 +5,15 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, parseEnv } from "node:util";
 import { z } from "zod";
+import { tuning } from "../edge/settings.ts";
+import type { Config as ListenerConfig } from "../listener/config.ts";
 import { StackError } from "./errors.ts";
 
 export const project = fileURLToPath(new URL("../..", import.meta.url));
 
 const DEFAULT_PORT = 4000;
 const LOOPBACK = "127.0.0.1";
+const LEAST_UNPRIVILEGED_PORT = 1024;
 /** Where the clients of earlier releases look; served too as long as nobody chose a port. */
 const FORMER_PORT = 3100;
 
@@ -32,9 +35,12 @@ Settings, from the environment or from .env in the project directory:
   REALTIME_ANON_KEY         the key for clients (a token made with the secret)
   REALTIME_SERVICE_KEY      the key for servers and the CLI (a token made with the secret)
   REALTIME_LISTENER_SECRET  between listener and edge, 32 characters or more (made at the first start)
-  NSELF_HOME                where all state is kept (.nself in the project directory)
-
-Any other REALTIME_* setting is handed to the edge and the listener.`;
+  REALTIME_GATEWAYS         gateways, each with a share of the sockets (1)
+  REALTIME_GATEWAY_SOCKETS  sockets on one gateway (32000)
+  REALTIME_PRESENCE_TIMEOUT seconds until a user tracked without a socket is offline (300)
+  REALTIME_NOTIFY           on or off: row changes for plain LISTEN, too (on)
+  REALTIME_LOG_LEVEL        what the listener logs: error, warn, info or debug (warn)
+  NSELF_HOME                where all state is kept (.nself in the project directory)`;
 
 const port = z.coerce
   .number({ error: "must be a port number" })
@@ -43,6 +49,12 @@ const port = z.coerce
   .max(65535, { error: "must be between 1 and 65535" });
 const secret = z.string().min(32, { error: "must be at least 32 characters long" });
 const key = z.string().regex(/^[\x21-\x7e]+$/, { error: "must not hold spaces or characters beyond ASCII" });
+
+const logLevels = ["error", "warn", "info", "debug"] as const satisfies ListenerConfig["logLevel"][];
+const listenerSettings = z.object({
+  REALTIME_NOTIFY: z.enum(["on", "off"], { error: "must be on or off" }).optional(),
+  REALTIME_LOG_LEVEL: z.enum(logLevels, { error: `must be one of ${logLevels.join(", ")}` }).optional(),
+});
 
 const settings = z.object({
   NSELF_HOME: z.string().optional(),
@@ -59,6 +71,8 @@ const settings = z.object({
   REALTIME_ANON_KEY: key.optional(),
   REALTIME_SERVICE_KEY: key.optional(),
   REALTIME_LISTENER_SECRET: secret.optional(),
+  ...tuning.shape,
+  ...listenerSettings.shape,
 });
 
 /** One TCP port of the stack, where it listens, and the setting that moves it. */
@@ -83,8 +97,11 @@ export interface Config {
   readonly anonKey: string | undefined;
   readonly serviceKey: string | undefined;
   readonly listenerSecret: string | undefined;
-  /** The other REALTIME_* settings, handed on as they are. */
-  readonly passedOn: Readonly<Record<string, string>>;
+  /** The settings given that are the edge's and the listener's own, checked and handed on as they are. */
+  readonly tuning: Readonly<Record<string, string>>;
+  readonly listenerSettings: Readonly<Record<string, string>>;
+  /** Names that look like settings and are none. */
+  readonly unknown: readonly string[];
 }
 
 /**
@@ -99,15 +116,19 @@ export function readConfig(args: string[], environment: NodeJS.ProcessEnv = proc
 
   const given = present({ ...readEnvFile(), ...environment, ...(flags.port && { REALTIME_PORT: flags.port }) });
   const parsed = settings.safeParse(given);
+  const portSetting = flags.port ? "--port" : "REALTIME_PORT";
   if (!parsed.success) {
-    throw new StackError(parsed.error.issues.map((issue) => `${issue.path.join(".")} ${issue.message}`).join("\n"));
+    const faults = parsed.error.issues.map(({ path: [name], message }) =>
+      name === "REALTIME_PORT" ? `${portSetting} ${message}` : `${String(name)} ${message}`,
+    );
+    throw new StackError(faults.join("\n"));
   }
   const values = parsed.data;
   const edge = values.REALTIME_PORT ?? DEFAULT_PORT;
   const config: Config = {
     home: resolve(project, values.NSELF_HOME ?? ".nself"),
     host: values.REALTIME_HOST,
-    edgePort: { number: edge, host: values.REALTIME_HOST, setting: "REALTIME_PORT" },
+    edgePort: { number: edge, host: values.REALTIME_HOST, setting: portSetting },
     formerPort: values.REALTIME_PORT === undefined ? FORMER_PORT : undefined,
     listenerPort: {
       number: values.REALTIME_LISTENER_PORT ?? edge + 1,
@@ -124,9 +145,9 @@ export function readConfig(args: string[], environment: NodeJS.ProcessEnv = proc
     anonKey: values.REALTIME_ANON_KEY,
     serviceKey: values.REALTIME_SERVICE_KEY,
     listenerSecret: values.REALTIME_LISTENER_SECRET,
-    passedOn: Object.fromEntries(
-      Object.entries(given).filter(([name]) => name.startsWith("REALTIME_") && !(name in settings.shape)),
-    ),
+    tuning: pick(given, tuning.shape),
+    listenerSettings: pick(given, listenerSettings.shape),
+    unknown: Object.keys(given).filter((name) => name.startsWith("REALTIME_") && !(name in settings.shape)),
   };
   refuseClashes(config);
   return config;
@@ -167,6 +188,10 @@ function present(environment: NodeJS.Dict<string>): Record<string, string> {
   return Object.fromEntries(Object.entries(environment).flatMap(([name, value]) => (value ? [[name, value]] : [])));
 }
 
+function pick(given: Record<string, string>, wanted: object): Record<string, string> {
+  return Object.fromEntries(Object.entries(given).filter(([name]) => name in wanted));
+}
+
 function refuseClashes(config: Config): void {
   const taken = new Map<number, string>();
   for (const { number, setting } of portsOf(config)) {
@@ -174,5 +199,11 @@ function refuseClashes(config: Config): void {
     if (other) throw new StackError(`${setting} and ${other} are both ${number}; give one of them another port`);
     if (number > 65535) throw new StackError(`${setting} would be ${number}; set it to a port up to 65535`);
     taken.set(number, setting);
+  }
+  const { number, setting } = config.postgresPort;
+  if (config.databaseUrl === undefined && number < LEAST_UNPRIVILEGED_PORT) {
+    throw new StackError(
+      `${setting} would be ${number}; PostgreSQL never runs as root, so set it to a port from ${LEAST_UNPRIVILEGED_PORT} on`,
+    );
   }
 }

@@ -7,6 +7,7 @@ import { build, stop as stopEsbuild } from "esbuild";
 import { z } from "zod";
 import type { ChildSpec } from "./children.ts";
 import { bracketed, type Config, edgeUrl, project } from "./config.ts";
+import { StackError } from "./errors.ts";
 
 /** Binding, class and storage key of each kind of object. A key names the objects' files: changed, their data is lost. */
 const namespaces = [
@@ -68,14 +69,12 @@ export function edgeChild(config: Config, bindings: Readonly<Record<string, stri
   };
 }
 
+/** @throws StackError when the edge answers that it cannot work: its settings are read at the first request */
 async function isHealthy(url: string): Promise<boolean> {
-  try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
-    await response.body?.cancel();
-    return response.ok;
-  } catch {
-    return false;
-  }
+  const response = await fetch(url, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) }).catch(() => undefined);
+  await response?.body?.cancel();
+  if (response?.status === 500) throw new StackError("it answers that it cannot work; its own words:");
+  return response?.ok ?? false;
 }
 
 /** The package exports the path of the binary itself; `bin/workerd` may be a script around it, with a pid of its own. */

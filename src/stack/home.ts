@@ -1,7 +1,7 @@
 // The home: the directory that holds all state of one stack, and the claim that only one stack uses it at a time.
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { StackError } from "./errors.ts";
 import { commandOf } from "./processes.ts";
 import { readStackFileIn, removeStackFile } from "./stack-file.ts";
@@ -13,12 +13,12 @@ export interface Claim extends Disposable {
 
 /**
  * Makes the directory if need be and claims it for this process.
- * @throws StackError when a living stack holds it, saying where it answers
+ * @throws StackError when it cannot be made or written in, or when a living stack holds it, saying where it answers
  */
 export function claimHome(home: string): Claim {
-  mkdirSync(home, { recursive: true });
+  attempt(`create ${home}`, () => makeDirectory(home));
   const path = join(home, "stack.pid");
-  const afterKill = !tryWrite(path);
+  const afterKill = !attempt(`write in ${home}`, () => tryWrite(path));
   if (afterKill) {
     const owner = Number(readFileSync(path, "utf8"));
     if (commandOf(owner)?.includes("stack/main.ts")) {
@@ -32,6 +32,26 @@ export function claimHome(home: string): Claim {
     if (!tryWrite(path)) throw new StackError(`Another stack is just starting in ${home}.`);
   }
   return { afterKill, [Symbol.dispose]: () => rmSync(path, { force: true }) };
+}
+
+/**
+ * Makes a directory and what is missing above it. Node's own recursive mkdir never returns where a file system says that
+ * there is no such directory and lets nobody make it, as /proc does.
+ */
+function makeDirectory(path: string): void {
+  if (existsSync(path)) return;
+  makeDirectory(dirname(path));
+  mkdirSync(path);
+}
+
+/** @throws StackError naming the setting, when the file system refuses */
+function attempt<T>(what: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : error;
+    throw new StackError(`NSELF_HOME: cannot ${what} (${code}). Choose a directory that can be written.`);
+  }
 }
 
 /** @returns false when the file was there already */

@@ -19,7 +19,7 @@ export function listenerChild(config: Config, databaseUrl: string, secret: strin
     env: {
       // In a terminal, what goes well is noise; a level that was set on purpose wins.
       REALTIME_LOG_LEVEL: "warn",
-      ...config.passedOn,
+      ...config.listenerSettings,
       PATH: process.env.PATH ?? "",
       DATABASE_URL: databaseUrl,
       REALTIME_EDGE_URL: edgeUrl(config),

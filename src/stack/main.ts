@@ -1,6 +1,7 @@
 // Starts everything on one machine and keeps it running until it is told to stop: what `npm start` runs.
 
 import { once } from "node:events";
+import pg from "pg";
 import { MigrationError, migrate } from "../listener/migrate.ts";
 import { Children } from "./children.ts";
 import { type Config, edgeUrl, portsOf, readConfig, usage } from "./config.ts";
@@ -31,7 +32,10 @@ const stopping = new AbortController();
 try {
   const config = readConfig(process.argv.slice(2));
   if (config === "help") process.stdout.write(`${usage}\n`);
-  else await runStack(config);
+  else {
+    for (const name of config.unknown) report.warn(`${name} is no setting and is ignored. See npm start -- --help`);
+    await runStack(config);
+  }
 } catch (error) {
   // Whatever fails because we are told to stop has not failed.
   if (!stopping.signal.aborted) {
@@ -43,6 +47,7 @@ try {
 /** What is meant for people goes without a stack trace; anything else is a fault of ours and keeps its own. */
 function explain(error: unknown): string {
   if (error instanceof StackError || error instanceof MigrationError) return error.message;
+  if (error instanceof pg.DatabaseError) return `PostgreSQL refused: ${error.message}`;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
@@ -64,7 +69,9 @@ async function runStack(config: Config): Promise<void> {
 
   await report.step("edge bundled", () => bundleEdge(config.home));
   const ports = await edgePorts(config);
-  await using _edge = await report.step(`edge on port ${ports.join(" and ")}`, () =>
+  const taken =
+    config.formerPort === undefined || ports.includes(config.formerPort) ? "" : ` (${config.formerPort} is taken)`;
+  await using _edge = await report.step(`edge on port ${ports.join(" and ")}${taken}`, () =>
     children.start(edgeChild(config, edgeBindings(config, databaseUrl, secrets), ports), signal),
   );
   await using _listener = await report.step(`listener on port ${config.listenerPort.number}`, () =>
@@ -82,7 +89,7 @@ async function runStack(config: Config): Promise<void> {
   };
   signal.throwIfAborted();
   writeStackFile(config.home, stack);
-  report.ready(stack, config.home);
+  report.ready(stack, config);
   await once(signal, "abort");
   removeStackFile(config.home);
 }
@@ -130,7 +137,7 @@ async function edgePorts(config: Config): Promise<number[]> {
 function edgeBindings(config: Config, databaseUrl: string, secrets: Secrets): Record<string, string> {
   return {
     ...ONE_GATEWAY,
-    ...config.passedOn,
+    ...config.tuning,
     DATABASE_URL: databaseUrl,
     REALTIME_JWT_SECRET: secrets.jwtSecret,
     REALTIME_ANON_KEY: secrets.anonKey,

@@ -16,6 +16,11 @@ export async function requireFree(ports: readonly Port[], afterKill: boolean): P
   const giveUpAt = Date.now() + (afterKill ? PATIENCE_MS : 0);
   for (const { number, host, setting } of ports) {
     for (let problem = await problemWith(number, host); problem; problem = await problemWith(number, host)) {
+      if (problem === "no such address") {
+        throw new StackError(
+          `REALTIME_HOST: this machine has no address ${host}. Set it to 127.0.0.1, to 0.0.0.0 for all of its addresses, or to one of them.`,
+        );
+      }
       if (Date.now() >= giveUpAt) {
         throw new StackError(`Port ${number} on ${host} ${problem}. Set ${setting} to another port and try again.`);
       }
@@ -37,8 +42,8 @@ async function problemWith(port: number, host: string): Promise<string | undefin
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code === "EADDRINUSE") return "is taken by another program";
-    if (code === "EACCES") return "needs rights that this user does not have";
-    if (code === "EADDRNOTAVAIL") return "is on an address that this machine does not have (see REALTIME_HOST)";
+    if (code === "EACCES") return "needs rights that this user does not have, as most ports below 1024 do";
+    if (code === "EADDRNOTAVAIL") return "no such address";
     throw error;
   } finally {
     server.close();

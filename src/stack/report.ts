@@ -1,5 +1,6 @@
 // What the stack tells the person who started it: steps and the result on stdout, trouble on stderr.
 
+import type { Config } from "./config.ts";
 import type { StackFile } from "./stack-file.ts";
 
 const LABEL_WIDTH = 46;
@@ -37,7 +38,12 @@ export class Report {
     process.stderr.write(`${paint("dim", `${name} │`, process.stderr)} ${line}\n`);
   }
 
-  ready(stack: StackFile, home: string): void {
+  ready(stack: StackFile, { home, databaseUrl }: Config): void {
+    // The table to play with is in our own database only.
+    const next =
+      databaseUrl === undefined
+        ? ["npx nself realtime subscribe public.todos", "npm run quickstart"]
+        : ["npx nself realtime subscribe <schema.table>", "npx nself realtime listen <schema.table>"];
     const seconds = ((performance.now() - this.#startedAt) / 1000).toFixed(1);
     print(`
 ${paint("bold", "nself realtime")} is ready after ${seconds} s
@@ -49,8 +55,7 @@ ${paint("bold", "nself realtime")} is ready after ${seconds} s
 
 Next, in a second terminal:
 
-  npx nself realtime subscribe public.todos
-  npm run quickstart
+  ${next.join("\n  ")}
   npx nself realtime status
 
 Ctrl+C stops everything. State is kept in ${home}`);

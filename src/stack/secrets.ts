@@ -5,6 +5,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SignJWT } from "jose";
 import { z } from "zod";
+import { TokenError, verifyToken } from "../auth/tokens.ts";
 import type { Config } from "./config.ts";
 import { StackError } from "./errors.ts";
 
@@ -29,11 +30,16 @@ const TEN_YEARS_S = 10 * 365 * 86_400;
 /**
  * The secrets in force: what the configuration gives, and for the rest what `secrets.json` keeps.
  * Keys that are not given are signed with the JWT secret in force, so they fit a secret from outside too.
- * @throws StackError naming `secrets.json` when it cannot be read
+ * @throws StackError naming `secrets.json` when it cannot be read, or the key that would not do what it is for
  */
 export async function loadSecrets(config: Config): Promise<Secrets> {
   const { issuedAt, ...own } = readOrMake(join(config.home, "secrets.json"));
   const jwtSecret = config.jwtSecret ?? own.jwtSecret;
+  if (config.anonKey !== undefined && config.anonKey === config.serviceKey) {
+    throw new StackError("REALTIME_ANON_KEY and REALTIME_SERVICE_KEY are the same: every client could do everything");
+  }
+  if (config.anonKey) await requireKey("REALTIME_ANON_KEY", config.anonKey, "anon", jwtSecret);
+  if (config.serviceKey) await requireKey("REALTIME_SERVICE_KEY", config.serviceKey, "service_role", jwtSecret);
   return {
     jwtSecret,
     listenerSecret: config.listenerSecret ?? own.listenerSecret,
@@ -60,6 +66,21 @@ function readOrMake(path: string): z.infer<typeof kept> {
   };
   writeFileSync(path, `${JSON.stringify(made, null, 2)}\n`, { mode: 0o600, flag: "wx" });
   return made;
+}
+
+/** A key is opaque and stands for its role, or it is a token that must say so itself, as the edge will read it. */
+async function requireKey(setting: string, key: string, role: string, jwtSecret: string): Promise<void> {
+  if (key.split(".").length !== 3) return;
+  try {
+    const claims = await verifyToken(key, { secret: jwtSecret, anonKey: undefined, serviceKey: undefined }, Date.now());
+    if (claims.role !== role) throw new StackError(`${setting} is a token of role "${claims.role}", not "${role}"`);
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error;
+    throw new StackError(
+      `${setting} is a token that would be refused: ${error.message}. ` +
+        "Sign it with REALTIME_JWT_SECRET, leave it out to have one made, or give a key that is no token.",
+    );
+  }
 }
 
 /** 256 bits, in characters that need no escaping in a URL, a shell or a header. */

@@ -42,9 +42,10 @@ export const channelStoreSuite: Record<string, (store: ChannelStore) => void> = 
     store.deleteMember("r1");
     expect(store.members().map(({ ref }) => ref)).toEqual(["r2"]);
   },
-  "the newest sight of a user is kept, and of too many users the newest": (store) => {
+  "the newest sight of a user is kept, and found by the user": (store) => {
     store.putSight({ user: "u", metadata: "{}", seenAt: 1 });
     store.putSight({ user: "u", metadata: '{"a":1}', seenAt: 2 });
     expect(store.sights()).toEqual([{ user: "u", metadata: '{"a":1}', seenAt: 2 }]);
+    expect([store.sight("u")?.seenAt, store.sight("v"), store.hasSights()]).toEqual([2, undefined, true]);
   },
 };

@@ -56,7 +56,7 @@ async function create(
   };
   const made = await answer(admin().channels.$post({ json: wish }));
   const verb = made.created ? "created" : options.update ? "updated" : "is there already";
-  success(`Channel ${verb}: ${made.slug} (${made.type}) ${made.id}`);
+  success(`Channel ${verb}: ${made.slug} (${made.type})`);
   if (!made.created && !options.update && metadata !== undefined) {
     warning("its metadata was left as it is; --update overwrites it");
   }

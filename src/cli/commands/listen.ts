@@ -4,7 +4,7 @@ import { feedName, feedTopic, wireTopic } from "../../protocol/topics.ts";
 import { text } from "../arguments.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { type Followed, follow } from "../follow.ts";
-import { jsonLine, line, progress, warning } from "../output.ts";
+import { jsonLine, line, openChannel, progress, warning } from "../output.ts";
 import { admin, answer, findServer, type Server, segment } from "../server.ts";
 import { stamp } from "../time.ts";
 
@@ -94,7 +94,10 @@ async function tableTarget(server: Server, name: string): Promise<Target> {
   const found =
     spellings.find(({ schema, table }) => captured.has(`${schema}.${table}`)) ??
     spellings.find(({ schema }) => captured.has(`${schema}.*`));
-  if (found === undefined) throw new CliError(`${name} is not captured; run: nself realtime subscribe ${name}`);
+  if (found === undefined) {
+    const channel = name.includes(".") ? "" : `; for the channel of that name: nself realtime listen ${CHANNEL}${name}`;
+    throw new CliError(`${name} is not captured; run: nself realtime subscribe ${name}${channel}`);
+  }
   const topic = wireTopic(feedTopic(feedName(found.schema, found.table)));
   return { label: `${found.schema}.${found.table}`, topic, show: showChange };
 }
@@ -118,7 +121,7 @@ async function channelTarget(server: Server, name: string): Promise<Target> {
     (error: unknown) => {
       // A name that nobody registered is an open channel: it can be followed all the same.
       if (!(error instanceof CliError) || error.code !== "not_found") throw error;
-      warning(`no channel "${name}" is registered: this is the open channel of that name`);
+      progress(openChannel(name), process.stderr);
       return name;
     },
   );

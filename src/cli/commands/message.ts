@@ -1,11 +1,13 @@
 // Commands on messages: broadcast, messages, replay.
 import type { Command } from "commander";
+import type { CHANNEL_HEADER } from "../../edge/admin/messages.ts";
 import { positive, type ReadOptions, reading, readPayload, text } from "../arguments.ts";
-import { line, show, success, warning } from "../output.ts";
+import { line, openChannel, progress, show, success, warning } from "../output.ts";
 import { admin, answer, segment } from "../server.ts";
 import { stamp } from "../time.ts";
 
 const MAX_LIMIT = 1000;
+const channelHeader: typeof CHANNEL_HEADER = "realtime-channel";
 
 interface Message {
   id: string;
@@ -46,14 +48,20 @@ export function messageCommands(realtime: Command): void {
 }
 
 async function broadcast(channel: string, event: string, payload: string, sender: string | undefined): Promise<void> {
-  const sent = await answer(
-    admin().channels[":channel"].messages.$post({
-      param: { channel: segment(channel) },
-      json: { event, payload: await readPayload(payload), ...(sender === undefined ? {} : { sender }) },
-    }),
-  );
-  success(`Message sent to ${channel}: ${sent.id}`);
+  const pending = admin().channels[":channel"].messages.$post({
+    param: { channel: segment(channel) },
+    json: { event, payload: await readPayload(payload), ...(sender === undefined ? {} : { sender }) },
+  });
+  const sent = await answer(pending);
+  await tellIfOpen(channel, pending);
+  success(`Message sent to ${channel}`);
   line(sent.id);
+}
+
+/** A name that nobody registered may be a slip, even where the open channel of that name is meant. */
+async function tellIfOpen(channel: string, pending: Promise<Pick<Response, "headers">>): Promise<void> {
+  const { headers } = await pending;
+  if (headers.get(channelHeader) === "open") progress(openChannel(channel), process.stderr);
 }
 
 async function messages(
@@ -78,6 +86,7 @@ async function showMessages(
 ): Promise<void> {
   const pending = admin().channels[":channel"].messages.$get({ param: { channel: segment(channel) }, query });
   const value: Message[] = await answer(pending);
+  await tellIfOpen(channel, pending);
   show(format, {
     value,
     keys: ["id", "event_type", "payload", "sender_id", "sent_at"],

@@ -11,7 +11,7 @@ export function subscriptionCommands(realtime: Command): void {
     .description("capture the row changes of a table; again: replaces its events")
     .argument("<table>", "schema.table, table (of schema public) or 'schema.*'", text)
     .argument("[events]", "INSERT, UPDATE, DELETE, separated by commas (default: all three)", text)
-    .argument("[filter]", "rows to capture, such as \"post_id = '123'\"", text)
+    .argument("[filter]", "rows to capture (not supported yet)", text)
     .action(subscribe);
   realtime
     .command("unsubscribe")

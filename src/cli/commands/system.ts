@@ -1,8 +1,8 @@
 // Commands on the whole: init, status, connections.
 import type { Command } from "commander";
 import { type ReadOptions, reading } from "../arguments.ts";
-import { CliError } from "../errors.ts";
-import { bad, heading, line, list, progress, show, success } from "../output.ts";
+import { CliError, ToldError } from "../errors.ts";
+import { asTyped, bad, heading, line, list, progress, show, success } from "../output.ts";
 import { admin, answer, findServer, type Server } from "../server.ts";
 import { ago, count, secondsSince } from "../time.ts";
 
@@ -19,17 +19,20 @@ export function systemCommands(realtime: Command): void {
 async function init(): Promise<void> {
   const server = findServer();
   if (server.databaseUrl !== undefined) await migrateSchema(server.databaseUrl);
-  const { channel } = await answer(admin(server).init.$post());
+  const { channel, table } = await answer(admin(server).init.$post());
   success(`WebSocket server running at ${server.url}`);
   success("Presence tracking enabled");
   success(`Default channel: ${channel}`);
   success("Real-time system is ready!");
   line();
   line("Next steps:");
-  line("  nself realtime subscribe public.users");
-  line("  nself realtime channel create general public");
-  line("  nself realtime presence track user-123 general online");
-  line(`  nself realtime broadcast general user.joined '{"user_id": "123"}'`);
+  const steps = [
+    `subscribe ${table ?? "<schema.table>"}`,
+    "channel create general public",
+    "presence track user-123 general online",
+    `broadcast general user.joined '{"user_id": "123"}'`,
+  ];
+  for (const step of steps) line(`  ${asTyped("nself realtime")} ${step}`);
 }
 
 async function migrateSchema(databaseUrl: string): Promise<void> {
@@ -68,30 +71,31 @@ async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
     text: () => {
       heading("Real-Time System Status");
       line();
-      if (state === undefined) return bad(`WebSocket server not running${server ? ` (${server.url})` : ""}`);
+      if (state === undefined) return bad(`WebSocket server not running: ${away.message}`);
       success("WebSocket server running");
-      success(`${count(state.connections)} active connections`);
+      success(some(state.connections, "active connection"));
       if (state.store === "ready") {
         const { total, public: open, private: closed, presence } = state.channels;
         success(
-          `${count(total)} channels (${count(open)} public, ${count(closed)} private, ${count(presence)} presence)`,
+          `${some(total, "channel")} (${count(open)} public, ${count(closed)} private, ${count(presence)} presence)`,
         );
       } else {
         bad(state.store === "not_initialised" ? NOT_INITIALISED : "PostgreSQL not reachable");
       }
-      success(`${count(state.active_subscriptions)} active subscriptions`);
+      success(some(state.active_subscriptions, "active subscription"));
       success("Presence tracking enabled");
       line();
       list(
         [
           ["URL:", server.url],
+          ...(state.store === "ready" ? [["Tables monitored:", count(state.tables_monitored)]] : []),
           ...Object.entries(state.limits).map(([name, bound]) => [`${label(name)}:`, count(bound)]),
         ],
         [28],
       );
     },
   });
-  if (state === undefined) throw away;
+  if (state === undefined) throw format === "text" ? new ToldError() : away;
   if (state.store === "not_initialised") throw new CliError(NOT_INITIALISED);
   if (state.store === "unavailable") throw new CliError(state.reason);
 }
@@ -106,6 +110,11 @@ async function ask() {
     if (!(error instanceof CliError) || (error.code !== "no_server" && error.code !== "server_away")) throw error;
     return { server, away: error };
   }
+}
+
+/** `1 channel`, `1,203 channels`. */
+function some(number: number, noun: string): string {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 function label(name: string): string {

@@ -22,7 +22,7 @@ const limit = bodyLimit({
 });
 
 /** Makes the admin API. `portsOf` gives the objects and the store from the bindings of a request. */
-export function adminApi<Bindings extends object>(portsOf: (env: Bindings) => AdminPorts) {
+export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: Bindings) => AdminPorts) {
   const api = new Hono<AdminEnv & { Bindings: Bindings }>();
   api.onError(answerProblem);
   api.use(limit, async (c, next) => {

@@ -2,7 +2,7 @@
 import { Hono } from "hono";
 import type { ConnectionEntry } from "../objects/rpc.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
-import { secondsSince } from "./presence.ts";
+import { secondsSince } from "./time.ts";
 
 export const connections = new Hono<AdminEnv>().get("/", async (c) => {
   const open = await openConnections(c.var.ports);

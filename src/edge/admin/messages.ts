@@ -3,12 +3,16 @@ import { Hono } from "hono";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
 import { MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
+import type { RegisteredChannel } from "../../store/channels.ts";
 import type { StoredMessage } from "../objects/rpc.ts";
 import { body, MAX_NAME_LENGTH, name, query } from "./input.ts";
-import { findChannel, isPrivate, objectOf } from "./objects.ts";
-import type { AdminEnv } from "./ports.ts";
+import { findRoom, isPrivate } from "./objects.ts";
+import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { parseTime } from "./time.ts";
+
+/** Answer header that says what a reference stood for: `registered`, or `open`. */
+export const CHANNEL_HEADER = "realtime-channel";
 
 const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 1000;
@@ -35,31 +39,37 @@ export const messages = new Hono<AdminEnv>()
     if (exceeds(text, MAX_PAYLOAD_BYTES)) {
       throw new Problem("too_large", `payload: larger than the limit of 1 MB (${MAX_PAYLOAD_BYTES} bytes of JSON)`);
     }
-    const channel = await findChannel(ports, c.req.param("channel"));
-    if (sender !== undefined && isPrivate(channel) && !(await ports.store.channels.isMember(channel.id, sender))) {
-      throw new Problem(
-        "not_a_member",
-        `sender: "${sender}" is not a member of the ${channel.type} channel "${channel.slug}"`,
-      );
-    }
-    const sent = await objectOf(ports, channel).publish({
+    const { registered, object } = await findRoom(ports, c.req.param("channel"));
+    if (sender !== undefined && registered !== undefined) await requireMember(ports, registered, sender);
+    const sent = await object.publish({
       event,
       payload: text,
       ...(sender === undefined ? {} : { sender }),
     });
+    c.header(CHANNEL_HEADER, registered === undefined ? "open" : "registered");
     return c.json({ id: sent.id, position: sent.position }, 201);
   })
   .get("/:channel/messages", query(range), async (c) => {
     const { ports } = c.var;
     const { limit, since } = c.req.valid("query");
     const after = since === undefined ? undefined : timeOf(since);
-    const object = objectOf(ports, await findChannel(ports, c.req.param("channel")));
+    const { registered, object } = await findRoom(ports, c.req.param("channel"));
     const found =
       after === undefined
         ? await object.history({ limit: Number(limit ?? DEFAULT_LIMIT), order: "newest" })
         : await object.history({ limit: Number(limit ?? MAX_SINCE), order: "oldest", since: after });
+    c.header(CHANNEL_HEADER, registered === undefined ? "open" : "registered");
     return c.json(found.map(messageView));
   });
+
+/** Throws `not_a_member` when a message to a private channel would come from somebody who may not write there. */
+async function requireMember(ports: AdminPorts, channel: RegisteredChannel, sender: string): Promise<void> {
+  if (!isPrivate(channel) || (await ports.store.channels.isMember(channel.id, sender))) return;
+  throw new Problem(
+    "not_a_member",
+    `sender: "${sender}" is not a member of the ${channel.type} channel "${channel.slug}"`,
+  );
+}
 
 function timeOf(since: string): number {
   const at = parseTime(since);

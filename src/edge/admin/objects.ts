@@ -1,7 +1,8 @@
 // Registered channels and their objects: which object holds a channel, and how it is told.
-import { roomObject } from "../../protocol/topics.ts";
+import { parseTopic, roomObject, wireTopic } from "../../protocol/topics.ts";
 import type { ListedChannel, RegisteredChannel } from "../../store/channels.ts";
 import type { ChannelRpc } from "../objects/rpc.ts";
+import { openConnections } from "./connections.ts";
 import type { AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 
@@ -25,11 +26,33 @@ export async function configureRooms(ports: AdminPorts, channel: RegisteredChann
 /** Finds a channel by slug, id or name. Throws the problem `not_found`. */
 export async function findChannel(ports: AdminPorts, reference: string): Promise<ListedChannel> {
   const found = await ports.store.channels.find(reference);
-  if (found === undefined) {
-    throw new Problem(
-      "not_found",
-      `there is no channel "${reference}"; make it with \`nself realtime channel create\``,
-    );
-  }
+  if (found === undefined) throw new Problem("not_found", `there is no channel "${reference}"`);
   return found;
+}
+
+/**
+ * Finds the object of a registered channel, or else of the open channel of that name, which is there once it has been
+ * used: a name that nobody knows is more likely a slip. `registered` is undefined for the open one. Throws `not_found`.
+ */
+export async function findRoom(
+  ports: AdminPorts,
+  reference: string,
+): Promise<{ registered: ListedChannel | undefined; object: ChannelRpc }> {
+  const registered = await ports.store.channels.find(reference);
+  if (registered !== undefined) return { registered, object: objectOf(ports, registered) };
+  const topic = parseTopic(wireTopic(reference));
+  if ("kind" in topic && topic.kind === "room") {
+    const object = ports.channel(roomObject(topic.sub, false));
+    if (await isUsed(ports, topic.sub, object)) return { registered, object };
+  }
+  throw new Problem(
+    "not_found",
+    `there is no channel "${reference}", and nobody uses an open one of that name; ` +
+      "make it with `nself realtime channel create`",
+  );
+}
+
+async function isUsed(ports: AdminPorts, sub: string, object: ChannelRpc): Promise<boolean> {
+  const said = await object.history({ limit: 1, order: "newest" });
+  return said.length > 0 || (await openConnections(ports)).some(({ channels }) => channels.includes(sub));
 }

@@ -10,7 +10,8 @@ export interface AdminPorts {
   store: Store;
 }
 
-/** What every admin route finds in its context. */
+/** What every admin route finds in its context. Bindings are text here, whatever else the platform binds. */
 export interface AdminEnv {
+  Bindings: { readonly REALTIME_GATEWAY_SOCKETS?: string };
   Variables: { ports: AdminPorts };
 }

@@ -5,6 +5,7 @@ import type { PresenceEntry, PresenceStatus } from "../objects/rpc.ts";
 import { body, metadata, name, path, query } from "./input.ts";
 import { findChannel, objectOf } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
+import { secondsSince } from "./time.ts";
 
 const STATUSES = ["online", "away", "offline"] as const satisfies PresenceStatus[];
 
@@ -69,9 +70,4 @@ function presenceView({ key, channel, status, metadata, lastSeen }: PresenceEntr
     last_seen_at: new Date(lastSeen).toISOString(),
     seconds_since_seen: secondsSince(lastSeen),
   };
-}
-
-/** Whole seconds since a time, in unix ms; never negative, whatever the clocks say. */
-export function secondsSince(at: number): number {
-  return Math.max(0, Math.floor((Date.now() - at) / 1000));
 }

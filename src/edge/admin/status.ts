@@ -1,7 +1,8 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
-import { IDLE_MS, MAX_CHANNELS, MAX_GATEWAY_SOCKETS, MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
+import { IDLE_MS, MAX_CHANNELS, MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
 import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
+import { tuning } from "../settings.ts";
 import { register } from "./channels.ts";
 import { openConnections } from "./connections.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
@@ -19,7 +20,7 @@ export const status = new Hono<AdminEnv>()
       limits: {
         max_payload_bytes: MAX_PAYLOAD_BYTES,
         max_channels_per_connection: MAX_CHANNELS,
-        max_connections_per_gateway: MAX_GATEWAY_SOCKETS,
+        max_connections_per_gateway: tuning.parse(c.env).REALTIME_GATEWAY_SOCKETS,
         idle_seconds: IDLE_MS / 1000,
       },
     });
@@ -29,7 +30,8 @@ export const status = new Hono<AdminEnv>()
     // Whatever was made of the default channel since the first time is left alone.
     const there = await ports.store.channels.findSlug(DEFAULT_CHANNEL);
     if (there === undefined) await register(ports, { name: DEFAULT_CHANNEL }, false);
-    return c.json({ channel: DEFAULT_CHANNEL, created: there === undefined });
+    const table = await ports.store.tables.example();
+    return c.json({ channel: DEFAULT_CHANNEL, created: there === undefined, table: table ?? null });
   });
 
 /** What PostgreSQL knows; that it is away or empty is part of the state, not a failure to tell it. */

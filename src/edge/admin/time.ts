@@ -28,3 +28,8 @@ function splitOffset(clock: string): [string, string] {
 function isCalendarDay(date: string): boolean {
   return new Date(`${date}T00:00Z`).toISOString().startsWith(date);
 }
+
+/** Whole seconds since a time, in unix ms; never negative, whatever the clocks say. */
+export function secondsSince(at: number): number {
+  return Math.max(0, Math.floor((Date.now() - at) / 1000));
+}
