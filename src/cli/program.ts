@@ -50,7 +50,7 @@ function buildProgram(): Command {
 /** After an error, its command's usage in one line: the whole help would push the reason out of sight. */
 function explainErrors(command: Command): void {
   const help = command.createHelp();
-  command.showHelpAfterError(asTyped(`Usage: ${help.commandUsage(command)}\nAll of it: ${pathOf(command)} --help`));
+  command.showHelpAfterError(asTyped(`Usage: ${help.commandUsage(command)}\nHelp: ${pathOf(command)} --help`));
   for (const child of command.commands) explainErrors(child);
 }
 

@@ -1,10 +1,10 @@
 // The edge's environment: bindings of the platform, and settings read once and checked by name.
 import * as z from "zod";
 import type { Keys } from "../auth/tokens.ts";
-import { MAX_GATEWAY_SOCKETS } from "../protocol/limits.ts";
 import type { Channel } from "./objects/channel.ts";
 import type { Directory } from "./objects/directory.ts";
 import type { Gateway } from "./objects/gateway.ts";
+import { tuning } from "./settings.ts";
 
 /** What wrangler.toml (or the workerd configuration of one machine) binds. Settings are text. */
 export interface Env {
@@ -31,9 +31,7 @@ const settingsSchema = z.object({
   REALTIME_ANON_KEY: key.optional(),
   REALTIME_SERVICE_KEY: key.optional(),
   REALTIME_LISTENER_SECRET: secret,
-  REALTIME_GATEWAYS: z.coerce.number().int().min(1).max(1_000).default(4),
-  REALTIME_GATEWAY_SOCKETS: z.coerce.number().int().min(1).max(32_000).default(MAX_GATEWAY_SOCKETS),
-  REALTIME_PRESENCE_TIMEOUT: z.coerce.number().int().min(1).max(86_400).default(300),
+  ...tuning.shape,
 });
 
 /** The settings, typed. */

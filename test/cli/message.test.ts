@@ -74,6 +74,27 @@ test("AC-115 AC-116: no JSON is a usage error, an unknown channel is not found, 
   expect(await json(["messages", "general", "1000"])).toEqual(before);
 });
 
+test("a name that nobody registered is its open channel as soon as somebody uses it, and that is said", async () => {
+  for (const args of [["messages"], ["replay", "2026-01-30T00:00:00Z"], ["broadcast", "e", "{}"]]) {
+    const [command = "", ...rest] = args;
+    expect(await nself([command, "open-room", ...rest])).toMatchObject({ code: 1, stdout: "" });
+  }
+  const room = client.channel("open-room");
+  await new Promise<void>((resolve) => {
+    room.subscribe((status) => status === "SUBSCRIBED" && resolve());
+  });
+  const told = { code: 0, stderr: 'ℹ "open-room" is not registered; this is the open channel of that name\n' };
+  expect(await nself(["messages", "open-room", "--json"])).toMatchObject({ ...told, stdout: "[]\n" });
+  expect(await nself(["broadcast", "open-room", "e", '{"n": 1}'])).toMatchObject(told);
+  await client.removeChannel(room);
+  for (const args of [
+    ["messages", "open-room"],
+    ["replay", "open-room", "2026-01-30T00:00:00Z"],
+  ]) {
+    expect(await nself(args)).toMatchObject({ ...told, stdout: expect.stringContaining('{"n":1}') });
+  }
+});
+
 test("AC-117: 900 kB by standard input arrive, more than 1 MB is refused with the limit's name", async () => {
   const payload = (size: number) => JSON.stringify({ text: "x".repeat(size) });
   expect(await nself(["broadcast", "general", "large", "-"], { input: payload(900_000) })).toMatchObject({ code: 0 });

@@ -1,4 +1,5 @@
 // The command line in general, and the commands on the whole: init, status, connections.
+import { readFile } from "node:fs/promises";
 import { createClient } from "@supabase/supabase-js";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
@@ -8,7 +9,7 @@ import { realtime, start } from "./nself.ts";
 
 let stack: TestStack;
 beforeAll(async () => {
-  stack = await startStack();
+  stack = await startStack({ env: { REALTIME_GATEWAY_SOCKETS: "123" } });
 });
 afterAll(() => stack?.stop());
 
@@ -38,9 +39,24 @@ test("AC-002: an unknown command is named on stderr, with the usage", async () =
     expect(run).toMatchObject({
       code: 2,
       stdout: "",
-      stderr: expect.stringMatching(/^✗ unknown command 'nosuch'\n\nUsage: /),
+      stderr: expect.stringMatching(
+        /^✗ unknown command 'nosuch'\nUsage: nself realtime.*\nHelp: nself realtime.* --help\n$/,
+      ),
     });
   }
+});
+
+test("--version is that of the project", async () => {
+  const { version } = JSON.parse(await readFile("package.json", "utf8"));
+  expect(await start(stack, ["--version"]).ended).toMatchObject({ code: 0, stdout: `${version}\n` });
+});
+
+test("commands are shown as they can be typed: by npx, where npm runs us", async () => {
+  const env = { npm_execpath: "/usr/bin/npm" };
+  const { stderr } = await realtime(stack, ["listen", "general"], { env });
+  expect(stderr).toContain("run: npx nself realtime subscribe general;");
+  expect(stderr).toContain("npx nself realtime listen channel:general\n");
+  expect((await nself("listen", "general")).stderr).toContain("run: nself realtime subscribe general;");
 });
 
 test("AC-005: `nself service realtime` and `nself service rt` are the same command", async () => {
@@ -56,6 +72,7 @@ test("AC-012 AC-013 AC-014: init makes a default channel, may be repeated, and l
   for (const step of ["subscribe", "channel create", "presence track", "broadcast"]) {
     expect(first.stdout).toContain(`nself realtime ${step}`);
   }
+  expect(first.stdout).toContain("nself realtime subscribe public.todos\n");
   await nself("broadcast", "general", "e", "{}");
   await nself("presence", "track", "ann", "general");
   const before = [await json("channel", "list"), await json("messages", "general")];
@@ -88,6 +105,8 @@ test("AC-019 AC-022 AC-024 AC-025: status says what runs, how many channels of e
   expect(stdout).toContain("✓ Presence tracking enabled\n");
   expect(stdout).toMatch(new RegExp(`^ {2}URL: +${stack.url}$`, "m"));
   expect(stdout).toMatch(/^ {2}Max payload bytes: +1,000,000$/m);
+  expect(stdout).toMatch(/^ {2}Max connections per gateway: +123$/m);
+  expect(stdout).toMatch(/^ {2}Tables monitored: +0$/m);
 });
 
 test("AC-021 AC-161 AC-164: connections are counted as they come and go, a line each in a pipe", async () => {
@@ -166,7 +185,8 @@ test("a key that is not the service key is refused, and said to be", async () =>
 test("AC-020: where no server runs, status says so, and every other command how to name one", async () => {
   expect(await realtime(null, ["status"])).toMatchObject({
     code: 1,
-    stdout: expect.stringContaining("✗ WebSocket server not running"),
+    stdout: expect.stringMatching(/\n✗ WebSocket server not running: no server found: .*npm start/),
+    stderr: "",
   });
   expect(await realtime(null, ["channel", "list"])).toMatchObject({
     code: 1,

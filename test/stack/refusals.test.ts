@@ -1,12 +1,16 @@
 // Starts that cannot succeed: each says what is wrong and how to put it right, and leaves nothing running.
 
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { SignJWT } from "jose";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { processesWith } from "../support/processes.ts";
 import { freePorts, newHome, spawnStack } from "../support/stack.ts";
+
+const SECRET = "the secret of this test alone, long enough";
 
 let home: string;
 beforeEach(async () => {
@@ -41,6 +45,14 @@ test.each([
   ],
   [{ REALTIME_HOST: "not a host" }, "REALTIME_HOST must be an IP address or localhost"],
   [{ REALTIME_JWT_SECRET: "tiny" }, "REALTIME_JWT_SECRET must be at least 32 characters long"],
+  [
+    { REALTIME_GATEWAYS: "x", REALTIME_PRESENCE_TIMEOUT: "-4" },
+    "REALTIME_GATEWAYS must be a whole number from 1 to 1000\nREALTIME_PRESENCE_TIMEOUT must be",
+  ],
+  [{ REALTIME_GATEWAY_SOCKETS: "99999" }, "REALTIME_GATEWAY_SOCKETS must be a whole number from 1 to 32000"],
+  [{ REALTIME_NOTIFY: "maybe" }, "REALTIME_NOTIFY must be on or off"],
+  [{ REALTIME_LOG_LEVEL: "loud" }, "REALTIME_LOG_LEVEL must be one of error, warn, info, debug"],
+  [{ REALTIME_PORT: "1000" }, "REALTIME_POSTGRES_PORT would be 1002; PostgreSQL never runs as root"],
   [{ DATABASE_URL: "mysql://root:hunter2@127.0.0.1/x" }, "DATABASE_URL must be a URL such as postgresql://"],
 ])("%o is refused by name", async (env, message) => {
   const { code, logs } = await startAndFail(env);
@@ -48,6 +60,59 @@ test.each([
   expect(logs).toContain(message);
   expect(logs).not.toMatch(/hunter2|tiny/);
 });
+
+test("an address that this machine does not have is REALTIME_HOST's fault, not the port's", async () => {
+  const { code, logs } = await startAndFail({ REALTIME_PORT: String(await freePorts()), REALTIME_HOST: "192.0.2.1" });
+  expect(code).toBe(1);
+  expect(logs).toContain("REALTIME_HOST: this machine has no address 192.0.2.1");
+});
+
+test.each([
+  ["REALTIME_ANON_KEY", "anon", "service_role", SECRET, 'a token of role "service_role", not "anon"'],
+  ["REALTIME_SERVICE_KEY", "service_role", "service_role", "another".repeat(8), "Failed to validate JWT signature"],
+  ["REALTIME_SERVICE_KEY", "service_role", "anon", SECRET, 'a token of role "anon", not "service_role"'],
+])("%s must be a token for %s: one for %s, signed with %s, is refused", async (name, _role, given, secret, reason) => {
+  const { code, logs } = await startAndFail({
+    REALTIME_PORT: String(await freePorts()),
+    REALTIME_JWT_SECRET: SECRET,
+    [name]: await token(given, secret),
+  });
+  expect(code).toBe(1);
+  expect(logs).toContain(name);
+  expect(logs).toContain(reason);
+});
+
+test("one key for both roles would make every client the service", async () => {
+  const keys = { REALTIME_ANON_KEY: "opaque", REALTIME_SERVICE_KEY: "opaque" };
+  const { code, logs } = await startAndFail({ REALTIME_PORT: String(await freePorts()), ...keys });
+  expect(code).toBe(1);
+  expect(logs).toContain("REALTIME_ANON_KEY and REALTIME_SERVICE_KEY are the same");
+});
+
+test("a name that is no setting is told, whatever comes after", async () => {
+  const { logs } = await startAndFail({
+    REALTIME_PORT: String(await freePorts()),
+    REALTIME_GATEWAY: "3",
+    REALTIME_HOST: "192.0.2.1",
+  });
+  expect(logs).toContain("REALTIME_GATEWAY is no setting and is ignored");
+});
+
+test.runIf(existsSync("/proc/self"))(
+  "a home that cannot be made is refused at once, below and in what is there",
+  async () => {
+    for (const [place, what] of [
+      ["/proc/nope", "create /proc/nope"],
+      ["/proc", "write in /proc"],
+      [join(home, "file", "below"), `create ${join(home, "file", "below")}`],
+    ] as const) {
+      await writeFile(join(home, "file"), "");
+      const stack = spawnStack({ home: place, env: { REALTIME_PORT: String(await freePorts()) } });
+      expect(await stack.exited).toBe(1);
+      expect(stack.logs()).toContain(`NSELF_HOME: cannot ${what} (`);
+    }
+  },
+);
 
 test("an unknown flag is refused with the usage, --help prints the usage alone", async () => {
   const unknown = await startAndFail({}, ["--prot", "4000"]);
@@ -59,9 +124,9 @@ test("an unknown flag is refused with the usage, --help prints the usage alone",
   expect(help.logs).toMatch(/^Starts everything/);
 });
 
-test("--port wins over REALTIME_PORT", async () => {
+test("--port wins over REALTIME_PORT, and is named when it is wrong", async () => {
   const { logs } = await startAndFail({ REALTIME_PORT: "24000" }, ["--port", "nonsense"]);
-  expect(logs).toContain("REALTIME_PORT must be a port number");
+  expect(logs).toContain("✗ --port must be a port number");
 });
 
 test("a database that cannot be reached: says so without its password", async () => {
@@ -82,6 +147,13 @@ test("a damaged secrets file is named, not overwritten and not quoted", async ()
   expect(logs).toContain(join(home, "secrets.json"));
   expect(logs).not.toContain("half a sec");
 });
+
+function token(role: string, secret: string): Promise<string> {
+  return new SignJWT({ role })
+    .setProtectedHeader({ alg: "HS256" })
+    .setExpirationTime("1h")
+    .sign(new TextEncoder().encode(secret));
+}
 
 async function startAndFail(
   env: Record<string, string>,
