@@ -48,7 +48,7 @@ export function openChannel(name: string): string {
 
 /** A result as one line of JSON. */
 export function jsonLine(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  line(JSON.stringify(value));
 }
 
 /** Lines of cells, as the text format shows lists: indented, each cell at least as wide as `widths` says. */
@@ -68,7 +68,9 @@ export function show<Row extends object>(
   else if (format === "text") text();
   else {
     const cells = (Array.isArray(value) ? value : [value]).map((row) => keys.map((key) => row[key]));
-    if (format === "csv") process.stdout.write(csv(keys, cells));
+    // A terminal gets what it can show; a file gets the cells as they are.
+    if (format === "csv")
+      process.stdout.write(process.stdout.isTTY ? printable(csv(keys, cells, "\n")) : csv(keys, cells));
     else for (const row of table(keys, cells)) line(row);
   }
 }

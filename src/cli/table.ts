@@ -2,7 +2,8 @@
 import { stamp } from "./time.ts";
 
 /** Pads each column to its longest cell, or to its least width if that is more; two blanks between columns. */
-export function columns(rows: string[][], widths: number[]): string[] {
+export function columns(given: string[][], widths: number[]): string[] {
+  const rows = given.map((row) => row.map(oneLine));
   const fits = (at: number) => Math.max(widths[at] ?? 0, ...rows.map((row) => row[at]?.length ?? 0));
   const width = (rows[0] ?? []).map((_, at) => fits(at));
   return rows.map((row) =>
@@ -22,8 +23,8 @@ export function table(names: string[], rows: unknown[][]): string[] {
 }
 
 /** CSV (RFC 4180), with a header; times stay ISO 8601. */
-export function csv(names: string[], rows: unknown[][]): string {
-  return [names, ...rows].map((row) => `${row.map((cell) => quote(text(cell, ""))).join(",")}\r\n`).join("");
+export function csv(names: string[], rows: unknown[][], end = "\r\n"): string {
+  return [names, ...rows].map((row) => `${row.map((cell) => quote(text(cell, ""))).join(",")}${end}`).join("");
 }
 
 function text(cell: unknown, name: string): string {

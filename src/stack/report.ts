@@ -35,7 +35,7 @@ export class Report {
   }
 
   childSays(name: string, line: string): void {
-    process.stderr.write(`${paint("dim", `${name} │`, process.stderr)} ${line}\n`);
+    process.stderr.write(`${paint("dim", `${name} │`, process.stderr)} ${printable(line)}\n`);
   }
 
   ready(stack: StackFile, { home, databaseUrl }: Config): void {
@@ -51,7 +51,7 @@ ${paint("bold", "nself realtime")} is ready after ${seconds} s
   URL          ${paint("bold", stack.url)}
   anon key     ${stack.anonKey}
   service key  ${stack.serviceKey}
-  database     ${withoutPassword(stack.databaseUrl)}
+  database     ${placeOf(stack.databaseUrl)}
 
 Next, in a second terminal:
 
@@ -62,11 +62,15 @@ Ctrl+C stops everything. State is kept in ${home}`);
   }
 }
 
+/** What a child repeats may be anybody's text: control characters must not steer the terminal. */
+function printable(text: string): string {
+  return text.replaceAll(/[^\P{Cc}\t]/gu, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 /** The whole address stands in the stack file; a terminal is looked at by others too. */
-function withoutPassword(databaseUrl: string): string {
-  const url = new URL(databaseUrl);
-  if (url.password) url.password = "…";
-  return decodeURI(url.href);
+function placeOf(databaseUrl: string): string {
+  const { host, pathname } = new URL(databaseUrl);
+  return `${host}${pathname}`;
 }
 
 const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 };

@@ -8,6 +8,8 @@ import type { ChannelConfig } from "./rpc.ts";
 
 /** How long "it is not registered", "it is captured" and the like hold before PostgreSQL is asked again. */
 const FRESH_MS = 30_000;
+/** A table may be unsubscribed, and nobody tells its feed: not for long is it said to be captured. */
+const CAPTURED_MS = 3_000;
 /** How long a join waits for PostgreSQL, and how long after a failure the next one does not even try. */
 const PATIENCE_MS = 2_000;
 const AWAY_MS = 2_000;
@@ -48,7 +50,7 @@ export class CachedAccess implements ChannelAccess {
     const names = parseFeedName(this.#name.sub.slice("table:".length));
     if (names === undefined) return false;
     const value = await this.#ask(() => openStore(this.#env).tables.isCaptured(names.schema, names.table));
-    this.#captured = { value, until: Date.now() + (value ? FRESH_MS : NOT_CAPTURED_MS) };
+    this.#captured = { value, until: Date.now() + (value ? CAPTURED_MS : NOT_CAPTURED_MS) };
     return value;
   }
 
