@@ -121,7 +121,8 @@ async function whenReady(stack: StackProcess): Promise<StackFile | undefined> {
   for (const giveUpAt = Date.now() + START_LIMIT_MS; Date.now() < giveUpAt; await sleep(20)) {
     if (ended) return undefined;
     const file = readStackFileIn(stack.home);
-    if (file?.pid === stack.pid) return file;
+    // The file is there a moment before the last lines are.
+    if (file?.pid === stack.pid && stack.logs().includes("Ctrl+C stops everything")) return file;
   }
   stack.signal("SIGKILL");
   await stack.exited;
