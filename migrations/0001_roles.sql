@@ -1,4 +1,8 @@
--- The schema and the three roles that tokens name. An existing role is left as it is.
+-- The schema, the three roles that tokens name, and the powerless one that images of rows are made as. An existing
+-- role is left as it is.
+--
+-- Every function of the schema resolves names in pg_catalog first and in the caller's temporary schema last: left out
+-- of the path that schema would come first, and a temporary table could pose as a type.
 create schema if not exists realtime;
 revoke all on schema realtime from public;
 
@@ -9,7 +13,7 @@ declare
   missing text[] := '{}';
   remedy text := '';
 begin
-  foreach wanted in array array['anon', 'authenticated', 'service_role'] loop
+  foreach wanted in array array['anon', 'authenticated', 'service_role', 'nself_realtime_capture'] loop
     if not exists (select from pg_roles where rolname = wanted) then
       begin
         execute format('create role %I nologin noinherit', wanted);
@@ -42,7 +46,8 @@ begin
   if missing <> '{}' then
     raise exception 'missing roles that % may not create: %', current_user, array_to_string(missing, ', ')
       using errcode = 'insufficient_privilege',
-            hint = format('An administrator runs: %sgrant anon, authenticated, service_role to %I;', remedy, current_user);
+            hint = format('An administrator runs: %sgrant anon, authenticated, service_role, nself_realtime_capture to %I;',
+                          remedy, current_user);
   end if;
 end
 $$;

@@ -1,6 +1,6 @@
 -- What row-level security policies read: the topic that a join or a message asks for.
 create function realtime.topic() returns text
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 return current_setting('realtime.topic', true);
 
 revoke execute on function realtime.topic() from public;

@@ -11,10 +11,12 @@ create table realtime.changes_a (
   old json
 ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 create index changes_a_xid on realtime.changes_a (xid);
+create index changes_a_seq on realtime.changes_a (seq);
 
 create table realtime.changes_b (like realtime.changes_a including defaults)
   with (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 create index changes_b_xid on realtime.changes_b (xid);
+create index changes_b_seq on realtime.changes_b (seq);
 
 -- The control word, a sequence because reading one costs a microsecond and is not subject to snapshots.
 -- Low two bits: 0 write slot a, 1 write slot b, 3 capture off. The rest: ring the bell until that unix second.
@@ -29,6 +31,8 @@ create table realtime.cdc_tables (
   table_name text not null,
   function_name text not null,
   events text[] not null,
+  -- What the function was given of cdc_settings: a column that came later may need more.
+  settings text not null,
   installed_at timestamptz not null default now(),
   dropped_at timestamptz
 );
@@ -66,14 +70,14 @@ alter table realtime.cdc_consumers enable row level security;
 alter table realtime.settings enable row level security;
 
 -- Both functions read the control word and write it back, so they exclude each other.
-create function realtime.cdc_lock() returns void language sql set search_path = ''
+create function realtime.cdc_lock() returns void language sql set search_path = pg_catalog, pg_temp
 begin atomic
   select pg_advisory_xact_lock(hashtextextended('realtime.cdc_ctl', 0));
 end;
 
 -- Asks writers to ring for so many seconds from now; 0 asks them to stop.
 create function realtime.cdc_ring(seconds integer) returns void
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   until_second bigint := case when seconds > 0
     then floor(date_part('epoch', clock_timestamp()))::bigint + seconds else 0 end;
@@ -85,9 +89,9 @@ end
 $$;
 
 -- Empties the slot that is not written and makes it the one that is. Returns whether it did: not while the
--- slot holds a change that the reader has not read, nor while any transaction holds the slot.
+-- slot holds a change that the reader has not read, nor while any transaction holds the slot, nor for nothing.
 create function realtime.cdc_rotate() returns boolean
-language plpgsql set search_path = '' set lock_timeout = '50ms' as $$
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '50ms' as $$
 declare
   word bigint;
   spare text;
@@ -95,7 +99,7 @@ declare
 begin
   perform realtime.cdc_lock();
   word := pg_sequence_last_value('realtime.cdc_ctl');
-  if word & 2 <> 0 then
+  if word & 2 <> 0 or not exists (select from realtime.changes_a) and not exists (select from realtime.changes_b) then
     return false;
   end if;
   spare := case when word & 1 = 0 then 'changes_b' else 'changes_a' end;

@@ -2,10 +2,21 @@
 -- Errors: NS001 bad form of a target, NS002 no such table, NS003 not a table, NS004 bad event name,
 -- NS005 filter not supported, NS006 no such subscription, NS007 a table that may not be followed.
 
+-- Whether rows of the table live in a foreign one too, as partitions or heirs: PostgreSQL keeps no account of what a
+-- statement did there, and refuses the statement where a trigger asks for it.
+create function realtime.cdc_is_foreign_within(target oid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  with recursive family as (
+    select target as relid
+    union select i.inhrelid from pg_catalog.pg_inherits i join family on i.inhparent = family.relid
+  )
+  select exists (select from family join pg_catalog.pg_class c on c.oid = family.relid where c.relkind = 'f')
+$$;
+
 -- Every table that capture should be on, with its events: the subscription of a table before that of its
 -- schema, and each partition with the root that it belongs to.
 create function realtime.cdc_wanted() returns table (relid oid, root_relid oid, events text[])
-language sql stable set search_path = '' as $$
+language sql stable set search_path = pg_catalog, pg_temp as $$
   select distinct on (member.relid) member.relid::oid, c.oid, s.events
   from realtime.subscriptions s
   join pg_catalog.pg_namespace n on starts_with(s.table_name, n.nspname || '.')
@@ -17,56 +28,87 @@ language sql stable set search_path = '' as $$
     join pg_catalog.pg_class leaf on leaf.oid = t.relid where leaf.relkind in ('r', 'p')
   ) member
   where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname not in ('realtime', 'pg_catalog', 'information_schema')
+    and (not c.relhassubclass or not realtime.cdc_is_foreign_within(c.oid))
     and (not c.relispartition or s.table_name = n.nspname || '.' || c.relname)
   order by member.relid, (s.table_name = n.nspname || '.' || c.relname) desc
 $$;
 
--- Where capture is not as wanted: tables to put it on anew, and (without a root) tables to take it off.
+-- Where capture is not as wanted: tables to put it on anew, and (without events) tables to take it off.
 create function realtime.cdc_difference() returns table (relid oid, root_relid oid, events text[])
-language sql stable set search_path = '' as $$
-  select coalesce(w.relid, t.relid), w.root_relid, w.events
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select coalesce(w.relid, t.relid), coalesce(w.root_relid, t.root_relid), w.events
   from realtime.cdc_wanted() w
   full join (select * from realtime.cdc_tables where dropped_at is null) t on t.relid = w.relid
   left join pg_catalog.pg_class r on r.oid = w.root_relid
   left join pg_catalog.pg_namespace n on n.oid = r.relnamespace
-  where (w.root_relid, w.events, r.relname, n.nspname)
-    is distinct from (t.root_relid, t.events, t.table_name::pg_catalog.name, t.schema_name::pg_catalog.name)
+  where (w.root_relid, w.events, realtime.cdc_settings(w.relid), r.relname, n.nspname) is distinct from
+    (t.root_relid, t.events, t.settings, t.table_name::pg_catalog.name, t.schema_name::pg_catalog.name)
   order by w.relid nulls first
 $$;
 
--- Makes capture match the subscriptions, and says how many tables it touched; where it matches already it
--- takes no lock. Each table waits at most the caller's lock_timeout for its lock.
-create function realtime.cdc_reconcile() returns integer
-language plpgsql set search_path = '' as $$
+-- Makes capture match the subscriptions, and returns of each table where it could not why; where it matches already
+-- it takes no lock. With `exact` it sees to that table alone, and raises what fails. Waits briefly for the lock of
+-- each table: the writers of a table queue behind who waits.
+create function realtime.cdc_reconcile(exact oid default null) returns text[]
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
   step record;
-  steps integer := 0;
+  failures text[] := '{}';
 begin
   if not exists (select from realtime.cdc_difference()) then
-    return 0;
+    return failures;
   end if;
   perform pg_advisory_xact_lock(hashtextextended('realtime.cdc_tables', 0));
-  for step in select * from realtime.cdc_difference() loop
-    if step.root_relid is null then
-      perform realtime.cdc_uninstall(step.relid);
-    else
-      perform realtime.cdc_install(step.relid, step.root_relid, step.events);
-    end if;
-    steps := steps + 1;
+  for step in select * from realtime.cdc_difference() where exact is null or root_relid = exact loop
+    begin
+      if step.events is null then
+        perform realtime.cdc_uninstall(step.relid);
+      else
+        perform realtime.cdc_install(step.relid, step.root_relid, step.events);
+      end if;
+    exception when others then
+      if exact is not null then
+        raise;
+      end if;
+      failures := failures || format('%s: %s', step.relid::pg_catalog.regclass, sqlerrm);
+    end;
   end loop;
-  return steps;
+  return failures;
+end
+$$;
+
+-- The same for who asked by name: two seconds of patience, in turns that let the table's writers through.
+create function realtime.cdc_reconcile_patiently(exact oid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  failure text;
+begin
+  for turn in 1..8 loop
+    begin
+      foreach failure in array realtime.cdc_reconcile(exact) loop
+        raise warning 'row changes are not captured as wanted yet: %', failure;
+      end loop;
+      return;
+    exception when lock_not_available then
+      if turn = 8 then
+        raise exception 'the table is in use, and capture could not be changed within two seconds'
+          using errcode = 'lock_not_available', hint = 'Try again, or end the transactions that hold the table.';
+      end if;
+    end;
+    perform pg_sleep(0.05);
+  end loop;
 end
 $$;
 
 -- The name under which a target is kept: `schema.table` or `schema.*`, as the catalogue spells it. An exact
 -- spelling wins, then SQL's reading of it (quotes kept, the rest folded); a bare table is in public.
 create function realtime.cdc_target(target text) returns text
-language plpgsql stable set search_path = '' as $$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
   parts text[];
   spelling text := btrim(coalesce(target, ''));
   found_name text;
-  found_kind "char";
+  found_table record;
 begin
   if spelling ~ '^[^.]+\.\*$' then
     parts := array[btrim(left(spelling, -2), '"'), '*'];
@@ -83,7 +125,7 @@ begin
   exception when others then
     parts := null;
   end;
-  select n.nspname || '.' || c.relname, c.relkind into found_name, found_kind
+  select n.nspname || '.' || c.relname as name, c.oid, c.relkind, c.relpersistence into found_table
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where c.relkind not in ('i', 'I', 't', 'S', 'c') and (
     n.nspname || '.' || c.relname in (spelling, 'public.' || spelling)
@@ -92,6 +134,7 @@ begin
       and cardinality(parts) = case when n.nspname = parts[1] and c.relname = parts[2] then 2 else 1 end)
   order by n.nspname || '.' || c.relname = spelling desc, n.nspname || '.' || c.relname = 'public.' || spelling desc
   limit 1;
+  found_name := found_table.name;
   if found_name is null then
     if parts is null or cardinality(parts) > 2 then
       raise exception '"%" is not the name of a table', target
@@ -101,9 +144,17 @@ begin
         case when cardinality(parts) = 1 then array['public'] || parts else parts end, '.')
       using errcode = 'NS002', hint = 'Create the table first, or check the spelling: schema.table.';
   end if;
-  if found_kind not in ('r', 'p') then
+  if found_table.relkind not in ('r', 'p') then
     raise exception '"%" is not a table', found_name
       using errcode = 'NS003', hint = 'Row changes are captured from tables; follow the tables behind it.';
+  end if;
+  if found_table.relpersistence = 't' then
+    raise exception '"%" is a temporary table', found_name
+      using errcode = 'NS003', hint = 'Only the session that made it can see its rows.';
+  end if;
+  if realtime.cdc_is_foreign_within(found_table.oid) then
+    raise exception '"%" has a foreign table among its partitions or heirs', found_name
+      using errcode = 'NS003', hint = 'PostgreSQL does not tell what changes there; follow the other partitions by name.';
   end if;
   if found_name ~ '^(realtime|pg_catalog|information_schema)\.' then
     raise exception 'table "%" may not be followed', found_name using errcode = 'NS007';
@@ -115,7 +166,7 @@ $$;
 -- Follows a table (or every table of a schema) and returns the subscription. Again: replaces its events.
 create function realtime.subscribe(target text, events text[] default null, filter text default null)
 returns realtime.subscriptions
-language plpgsql set search_path = '' set lock_timeout = '2s' as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   wanted text[];
   stray text;
@@ -140,14 +191,16 @@ begin
   insert into realtime.subscriptions as s (table_name, events) values (realtime.cdc_target(target), wanted)
   on conflict (table_name) do update set events = excluded.events, filter = null, updated_at = now()
   returning s.* into result;
-  perform realtime.cdc_reconcile();
+  perform realtime.cdc_reconcile_patiently((
+    select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname || '.' || c.relname = result.table_name));
   return result;
 end
 $$;
 
 -- Stops following: by the table's name or the subscription's id. Returns the subscription that was.
 create function realtime.unsubscribe(target text) returns realtime.subscriptions
-language plpgsql set search_path = '' set lock_timeout = '2s' as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   spelling text := btrim(coalesce(target, ''));
   result realtime.subscriptions;
@@ -164,7 +217,9 @@ begin
     raise exception 'there is no subscription "%"', target
       using errcode = 'NS006', hint = 'Give a followed table, schema.*, or the id of a subscription.';
   end if;
-  perform realtime.cdc_reconcile();
+  perform realtime.cdc_reconcile_patiently((
+    select root_relid from realtime.cdc_tables
+    where dropped_at is null and schema_name || '.' || table_name = result.table_name limit 1));
   return result;
 end
 $$;
@@ -175,7 +230,7 @@ declare
   routine regprocedure;
 begin
   for routine in select oid::regprocedure from pg_proc
-                 where pronamespace = 'realtime'::regnamespace and proname <> 'topic' loop
+                 where pronamespace = 'realtime'::regnamespace and proname not in ('topic', 'cdc_image') loop
     execute format('revoke execute on function %s from public', routine);
   end loop;
 end

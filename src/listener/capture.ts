@@ -20,6 +20,11 @@ export class LeadershipLost extends Error {
   readonly code = "lost";
 }
 
+const lost = "another listener took the lease";
+
+/** Of tables that fail so many are named in the log. */
+const mostNamed = 10;
+
 /** Milliseconds. */
 const every = { store: 200, renew: 3_000, reconcile: 2_000, reconcileAfterFailure: 5_000, rotate: 60_000 } as const;
 
@@ -72,7 +77,7 @@ export class Capture {
   /** Stores how far delivery has come and keeps the lease. Throws LeadershipLost when it is no longer ours. */
   async store(): Promise<void> {
     if (!(await renewLease(this.#client, this.#lease, this.progress.acked))) {
-      throw new LeadershipLost("another listener took the lease");
+      throw new LeadershipLost(lost);
     }
   }
 
@@ -86,6 +91,7 @@ export class Capture {
       if (signal.aborted) return;
       const startedAt = performance.now();
       const round = await fetchRound(this.#client, place);
+      if (round.epoch !== this.#lease.epoch) throw new LeadershipLost(lost);
       await this.#dispatch(round.changes, round.next, redelivered);
       place = round.next;
       if (round.more) continue;
@@ -112,7 +118,7 @@ export class Capture {
         this.progress.settle(delivery, bytes);
         continue;
       }
-      known.push({ change, line, bytes, captured, redelivered, shrunk: false, delivery });
+      known.push({ change, line, bytes, captured, redelivered, shrunk: "not", delivery });
     }
     const byFeed = Map.groupBy(known, ({ captured: { table } }) => feedName(table.schema, table.table));
     for (const [feed, parcels] of byFeed) this.lanes.add(feed, parcels);
@@ -154,11 +160,16 @@ export class Capture {
     }
   }
 
-  /** False when some table is in use and its lock was not to be had: asking again at once would stall its writers. */
+  /** False when it failed for some table, perhaps for its lock: asking again at once would stall its writers. */
   async #reconcile(): Promise<boolean> {
     try {
-      await this.#client.query("select realtime.cdc_reconcile()");
-      return true;
+      const { rows } = await this.#client.query<{ failures: string[] }>("select realtime.cdc_reconcile() as failures");
+      const failures = rows[0]?.failures ?? [];
+      if (failures.length > 0) {
+        const first = failures.slice(0, mostNamed);
+        this.#log.warn("some tables are not captured as wanted; trying again", { tables: failures.length, first });
+      }
+      return failures.length === 0;
     } catch (error) {
       if (this.#ended.signal.aborted) return false;
       this.#log.warn("capture does not match the subscriptions yet; trying again", { error });

@@ -19,8 +19,8 @@ export interface Parcel {
   bytes: number;
   captured: Captured;
   redelivered: boolean;
-  /** It lost its large values already. */
-  shrunk: boolean;
+  /** What it lost to its size: nothing, its large values, all values. */
+  shrunk: "not" | "large" | "all";
   delivery: Delivery;
 }
 
@@ -153,8 +153,15 @@ export class Lanes {
   }
 
   async #shrink(feed: string, parcel: Parcel): Promise<void> {
-    const harder = parcel.shrunk;
-    parcel.shrunk = true;
+    if (parcel.shrunk === "all") {
+      const reason = "the edge calls a change too large that has no values left";
+      this.failing = { since: this.failing?.since ?? new Date(), reason };
+      this.#outlet.log.warn("the edge did not take a change; trying again", { feed, id: parcel.change.seq, reason });
+      await sleep(backoff.last, undefined, { signal: this.#drain.signal }).catch(() => {});
+      return;
+    }
+    const harder = parcel.shrunk === "large";
+    parcel.shrunk = harder ? "all" : "large";
     this.#outlet.log.warn("a change is too large for the edge; its large values are left out", {
       feed,
       id: parcel.change.seq,

@@ -42,7 +42,9 @@ export async function takeLease(client: pg.ClientBase): Promise<Lease | null> {
      from realtime.settings s, pg_control_system() p, pg_stat_activity me
      where c.name = 'edge' and me.pid = pg_backend_pid()
        and (c.owner is null or c.lease_until < clock_timestamp()
-         or not exists (select from pg_stat_activity a where a.pid = c.owner_pid and a.backend_start = c.owner_started))
+         or not exists (select from pg_stat_activity a where a.pid = c.owner_pid
+           -- Of another role's session PostgreSQL shows that it is there, and not since when.
+           and (a.backend_start is null or a.backend_start = c.owner_started)))
      returning c.epoch, s.source, c.seen::text, c.target::text, c.page_seq,
        c.system_id = p.system_identifier as same_system, pg_current_snapshot()::text as now`,
     [owner],

@@ -96,6 +96,8 @@ export class Listener {
     const [reader, ears] = clients;
     try {
       await Promise.all(clients.map((client) => client.connect()));
+      // The search_path of a database or a role is not ours to trust: whoever may create in it could pose as what we call.
+      await Promise.all(clients.map((client) => client.query("set search_path = ''")));
       // Fresh tables have no statistics; the indexes are right for every fetch. A lock on a user's table is asked
       // for so briefly that writers behind us do not notice.
       await reader.query("set enable_seqscan = off; set lock_timeout = '200ms'");

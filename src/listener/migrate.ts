@@ -22,28 +22,54 @@ interface Migration {
   checksum: string;
 }
 
+/** How long connecting, and each lock, may take, milliseconds. */
+const patience = 10_000;
+
+/** PostgreSQL's SQLSTATE of a lock that was not to be had in time. */
+const lockNotAvailable = "55P03";
+
+export interface MigrateOptions {
+  /** Hears the name of each migration once it is applied. */
+  onStep?: (version: string) => void;
+  /** Ends a migration by URL, which then rejects with the reason; what was not committed is undone. */
+  signal?: AbortSignal;
+}
+
 /**
  * Applies the migrations that `database` (a URL, or a connected client) has not had, all in one transaction, and
- * returns their names; two callers at once are safe, and a second call does nothing. `onStep` hears each name.
- * Throws MigrationError: `edited` when a file differs from what was applied, else the SQLSTATE of the failure.
+ * returns their names; two callers at once are safe, and a second call does nothing. Throws MigrationError: `edited`
+ * when a file differs from what was applied, `newer` when the database had one that has no file, else the SQLSTATE.
  */
-export async function migrate(
-  database: string | pg.ClientBase,
-  options: { onStep?: (version: string) => void } = {},
-): Promise<string[]> {
-  if (typeof database !== "string") return apply(database, options.onStep);
-  const client = new pg.Client({ connectionString: database, application_name: "nself-realtime migrate" });
-  await client.connect();
+export async function migrate(database: string | pg.ClientBase, options: MigrateOptions = {}): Promise<string[]> {
+  const { onStep, signal } = options;
+  if (typeof database !== "string") return apply(database, onStep);
+  signal?.throwIfAborted();
+  const client = new pg.Client({
+    connectionString: database,
+    application_name: "nself-realtime migrate",
+    connectionTimeoutMillis: patience,
+  });
+  // The query under way rejects with the same; without a listener the process would end.
+  client.on("error", () => {});
+  // Raced, since a session whose server does not answer takes its time to end.
+  const called = Promise.withResolvers<never>();
+  const callOff = () => {
+    void client.end().catch(() => {});
+    called.reject(signal?.reason);
+  };
+  signal?.addEventListener("abort", callOff, { once: true });
   try {
-    return await apply(client, options.onStep);
+    return await Promise.race([called.promise, client.connect().then(() => apply(client, onStep))]);
   } finally {
-    await client.end();
+    signal?.removeEventListener("abort", callOff);
+    if (!signal?.aborted) await client.end().catch(() => {});
   }
 }
 
-async function apply(client: pg.ClientBase, onStep: ((version: string) => void) | undefined): Promise<string[]> {
+async function apply(client: pg.ClientBase, onStep: MigrateOptions["onStep"]): Promise<string[]> {
   const migrations = await load();
-  await client.query("begin");
+  // The search_path of a database or a role is not ours to trust: whoever may create in it could pose as what we call.
+  await client.query(`begin; set local search_path = ''; set local lock_timeout = ${patience}`);
   try {
     await client.query("select pg_advisory_xact_lock(hashtextextended('realtime.migrations', 0))");
     await client.query("create schema if not exists realtime");
@@ -53,14 +79,31 @@ async function apply(client: pg.ClientBase, onStep: ((version: string) => void) 
       "select version, checksum from realtime.migrations",
     );
     const applied = new Map(rows.map((row) => [row.version, row.checksum]));
+    refuseNewer(migrations, applied);
     const missing = migrations.filter((migration) => !matches(migration, applied.get(migration.version)));
     for (const migration of missing) await applyOne(client, migration, onStep);
     await client.query("commit");
     return missing.map((migration) => migration.version);
   } catch (error) {
     await client.query("rollback").catch(() => {});
+    if (error instanceof pg.DatabaseError && error.code === lockNotAvailable) throw busy(error);
     throw error;
   }
+}
+
+function busy(cause: Error): MigrationError {
+  const message = `The schema realtime was in use for ${patience / 1000} s: another migration, or a transaction left open.`;
+  return new MigrationError(lockNotAvailable, `${message} End it and try again.`, cause);
+}
+
+function refuseNewer(migrations: Migration[], applied: ReadonlyMap<string, string>): void {
+  const known = new Set(migrations.map(({ version }) => version));
+  const newer = [...applied.keys()].filter((version) => !known.has(version)).sort();
+  if (newer.length === 0) return;
+  throw new MigrationError(
+    "newer",
+    `This database has had ${newer.join(", ")}, of which there is no file here: it is newer than this version. Update it.`,
+  );
 }
 
 function matches(migration: Migration, checksum: string | undefined): boolean {
@@ -76,12 +119,13 @@ function matches(migration: Migration, checksum: string | undefined): boolean {
 async function applyOne(
   client: pg.ClientBase,
   { version, sql, checksum }: Migration,
-  onStep: ((version: string) => void) | undefined,
+  onStep: MigrateOptions["onStep"],
 ): Promise<void> {
   try {
     await client.query(sql);
   } catch (error) {
     if (!(error instanceof pg.DatabaseError)) throw error;
+    if (error.code === lockNotAvailable) throw busy(error);
     const hint = error.hint === undefined ? "" : ` ${error.hint}`;
     throw new MigrationError(error.code ?? "unknown", `Migration ${version} failed: ${error.message}.${hint}`, error);
   }

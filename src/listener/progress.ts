@@ -4,6 +4,12 @@ import type { Place } from "./changes.ts";
 /** Fetching stops while this many bytes wait for the edge: the outbox is the buffer, not this process. */
 const mostUnacked = 8_000_000;
 
+/**
+ * Nor goes it further ahead of a round that is still on its way: what follows that round is delivered again after a
+ * restart, and the edge knows a change again only while it remembers its id.
+ */
+const mostRoundsAhead = 500;
+
 /** A fetched round on its way; `settle` it once a change. */
 export interface Delivery {
   readonly next: Place;
@@ -42,12 +48,12 @@ export class Progress {
     this.changes -= 1;
     this.bytes -= bytes;
     this.#advance();
-    if (this.bytes < mostUnacked) this.#wake?.();
+    if (this.#hasRoom()) this.#wake?.();
   }
 
   /** Resolves when there is room for another round, or at `end`. For one caller. */
   async room(): Promise<void> {
-    if (this.bytes < mostUnacked || this.#ended) return;
+    if (this.#hasRoom() || this.#ended) return;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
@@ -58,6 +64,10 @@ export class Progress {
   end(): void {
     this.#ended = true;
     this.#wake?.();
+  }
+
+  #hasRoom(): boolean {
+    return this.bytes < mostUnacked && this.#deliveries.length < mostRoundsAhead;
   }
 
   #advance(): void {

@@ -16,6 +16,9 @@ const isolationLevels: Record<string, string> = {
   Serializable: "serializable",
 };
 
+/** What a request names is to be found where it says, and not where a database's or a role's settings say. */
+const noSearchPath = "set search_path = ''";
+
 export interface SqlAnswer {
   status: number;
   body: unknown;
@@ -37,6 +40,8 @@ export class SqlOverHttp {
       idle_in_transaction_session_timeout: 15_000,
     });
     this.#pool.on("error", onError);
+    // Queued before whatever the session is asked first.
+    this.#pool.on("connect", (client) => void client.query(noSearchPath).catch(onError));
   }
 
   /** Runs the request of a body (JSON text). A wrong request and an SQL error answer 400 with message and code. */
@@ -77,7 +82,8 @@ export class SqlOverHttp {
       client.release(broken);
       return;
     }
-    client.query("discard all").then(
+    const reset = client.query("discard all").then(() => client.query(noSearchPath));
+    reset.then(
       () => client.release(),
       (error: Error) => client.release(error),
     );

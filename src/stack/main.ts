@@ -64,7 +64,7 @@ async function runStack(config: Config): Promise<void> {
   const databaseUrl = config.databaseUrl ?? embeddedUrl(config.postgresPort.number, secrets.postgresPassword);
 
   await using _postgres = await startDatabase(config, databaseUrl, secrets, children);
-  await report.step("migrations", () => migrate(databaseUrl));
+  await report.step("migrations", () => migrate(databaseUrl, { signal }));
   if (config.databaseUrl === undefined) await preparePublicSchema(databaseUrl);
 
   await report.step("edge bundled", () => bundleEdge(config.home));

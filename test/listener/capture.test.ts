@@ -154,6 +154,22 @@ test("a batch that is too large is split; a single change that is loses its larg
   expect(seen.at(-1)?.new).not.toHaveProperty("text");
 });
 
+test("a change that the edge calls too large without any value is offered again at leisure, and the cause is told", async () => {
+  await table("refused", "id int primary key");
+  let offers = 0;
+  edge.answer = ({ header }) => {
+    if (header.feed !== "public.refused") return 200;
+    offers += 1;
+    return 413;
+  };
+  await db.query("insert into refused values (1)");
+  await until("the complaint", async () => (await listener.health()).body.edgeFailing);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(offers).toBe(3);
+  edge.answer = () => 200;
+  expect((await changes("public.refused", 1))[0]).toMatchObject({ op: "I", errors: ["Error 413: Payload Too Large"] });
+});
+
 test("a writer without any right on the schema is captured, in its own session settings", async () => {
   await table("shared", "id int, at timestamptz, raw bytea");
   await db.query("create role writer; grant insert on shared to writer");

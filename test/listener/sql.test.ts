@@ -76,11 +76,11 @@ describe("the driver", () => {
       { isolationLevel: "RepeatableRead", readOnly: true },
     );
     expect(results[2]).toEqual([{ who: "authenticated", sub: "u1", isolation: "repeatable read", read_only: "on" }]);
-    await sql`create table undone (id int primary key)`;
+    await sql`create table public.undone (id int primary key)`;
     await expect(
-      sql.transaction([sql`insert into undone values (1)`, sql`insert into undone values (1)`]),
+      sql.transaction([sql`insert into public.undone values (1)`, sql`insert into public.undone values (1)`]),
     ).rejects.toMatchObject({ code: "23505", constraint: "undone_pkey", detail: expect.stringContaining("(id)=(1)") });
-    expect(await sql`select * from undone`).toEqual([]);
+    expect(await sql`select * from public.undone`).toEqual([]);
   });
 
   test("an error carries PostgreSQL's code, message and hint", async () => {

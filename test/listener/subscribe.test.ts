@@ -49,8 +49,46 @@ describe("migrations", () => {
     expect(await migrate(postgres.url)).toContain("0002_tables");
   });
 
+  test("refuse a database that has had more than there are files for, by name", async () => {
+    await db.query("insert into realtime.migrations (version, checksum) values ('9999_later', 'x')");
+    await expect(migrate(postgres.url)).rejects.toMatchObject({
+      code: "newer",
+      message: expect.stringContaining("9999_later"),
+    });
+    await db.query("delete from realtime.migrations where version = '9999_later'");
+  });
+
+  test("can be called off while they wait, and then nothing is applied", async () => {
+    await db.query("begin; select pg_advisory_xact_lock(hashtextextended('realtime.migrations', 0))");
+    const called = new AbortController();
+    const waiting = migrate(postgres.url, { signal: called.signal });
+    setTimeout(() => called.abort(new Error("called off")), 200);
+    await expect(waiting).rejects.toThrow("called off");
+    await db.query("commit");
+    await expect(migrate(postgres.url, { signal: AbortSignal.abort(new Error("before")) })).rejects.toThrow("before");
+  });
+
+  test("say so when another holds what they need for ten seconds", async () => {
+    await db.query("begin; lock table realtime.migrations in access exclusive mode");
+    await expect(migrate(postgres.url)).rejects.toMatchObject({
+      code: "55P03",
+      message: expect.stringContaining("in use for 10 s"),
+    });
+    await db.query("commit");
+  });
+
+  test("do not look names up where the database says", async () => {
+    await db.query(`create schema lure; create table public.called (by text);
+      create function lure.hashtextextended(text, integer) returns bigint language sql as
+        $$ insert into public.called values (current_user); select 1::bigint $$;`);
+    await db.query("alter role postgres set search_path = lure, pg_catalog");
+    await migrate(postgres.url);
+    await db.query("alter role postgres reset search_path");
+    expect(await rows("select by from public.called")).toEqual([]);
+  });
+
   test("need neither superuser nor extension, also where the roles are not there yet", async () => {
-    await db.query("drop schema realtime cascade; drop role anon, authenticated, service_role");
+    await db.query("drop schema realtime cascade; drop role anon, authenticated, service_role, nself_realtime_capture");
     await db.query("create role plain login password 'plain' createrole");
     await db.query("create database plain owner plain");
     const url = new URL(postgres.url);
@@ -76,6 +114,12 @@ describe("migrations", () => {
       message: expect.stringContaining("An administrator runs: create role anon nologin"),
     });
     await db.query("alter role was_anon rename to anon");
+    await expect(migrate(url.href)).rejects.toMatchObject({
+      code: "42501",
+      message: expect.stringContaining("An administrator runs: grant nself_realtime_capture to weak"),
+    });
+    await db.query("grant nself_realtime_capture to weak");
+    expect(await migrate(url.href)).toContain("0005_capture");
   });
 
   test("grant nothing to everyone, and put row-level security on every table", async () => {
