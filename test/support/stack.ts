@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { Guard } from "../../src/stack/guard.ts";
 import { readStackFileIn, type StackFile } from "../../src/stack/stack-file.ts";
 import { childrenOf } from "./processes.ts";
 
@@ -73,11 +74,12 @@ export function spawnStack({ env, home }: Required<StackOptions>, args: string[]
   }
   const { pid } = child;
   if (pid === undefined) throw new Error("the project's Node could not be started: run npm ci");
-  // A test run that is broken off takes its stacks along.
-  const kill = (): boolean => child.kill("SIGKILL");
-  process.once("exit", kill);
-  const exited = once(child, "close").then(([code, signal]: (number | string | null)[]) => {
-    process.removeListener("exit", kill);
+  // A test run that is broken off, even by SIGKILL, takes its stacks along.
+  const guard = new Guard();
+  guard.watch(pid, "TERM");
+  const exited = once(child, "close").then(async ([code, signal]: (number | string | null)[]) => {
+    guard.forget(pid);
+    await guard[Symbol.asyncDispose]();
     return code ?? signal ?? "unknown";
   });
   return { pid, home, exited, logs: () => logs, signal: (name) => child.kill(name) };
