@@ -18,6 +18,7 @@ import { Sequence } from "./sequence.ts";
 const WRITE_WINDOW_MS = 250;
 /** How long a gateway that lost its link may take to come back before its sessions count as gone. */
 const GATEWAY_GRACE_MS = 10_000;
+
 type Draft = Omit<Message, "seq" | "at">;
 type Call<T extends Up["t"]> = Extract<Up, { t: T }>;
 
@@ -79,12 +80,12 @@ export class Channel {
       case "track":
         return this.#track(link, message);
       case "untrack":
-        this.#tell(this.presence.drop(({ session }) => session === message.session, this.#ports.timers.now()));
+        this.#untrack(message.session);
         return link.send({ t: "done", call: message.call });
       case "admit":
         return this.#admit(link, message);
       case "leave":
-        return this.#tell(this.presence.drop(({ session }) => session === message.session, this.#ports.timers.now()));
+        return this.#untrack(message.session);
     }
   }
 
@@ -205,6 +206,10 @@ export class Channel {
     const entry = { key, user, session, gateway: link.gateway, meta };
     this.#tell(this.presence.track(entry, this.#ports.timers.now()));
     link.send({ t: "done", call });
+  }
+
+  #untrack(session: string): void {
+    this.#tell(this.presence.drop((member) => member.session === session, this.#ports.timers.now()));
   }
 
   #tell(diff: PresenceDiff | undefined): void {

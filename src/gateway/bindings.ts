@@ -2,14 +2,14 @@
 import { isObject } from "../protocol/json.ts";
 import { MAX_NAME_LENGTH } from "../protocol/limits.ts";
 import type { Access } from "../protocol/link.ts";
-import { feedName } from "../protocol/topics.ts";
+import { feedName, feedObject } from "../protocol/topics.ts";
 import { BadFilter, type Filter, matches, parseFilter, type Row } from "./filters.ts";
 
 /** One subscription that is understood. `event` is an operation, or `*`. */
 export interface Binding {
   readonly id: number;
   readonly event: string;
-  /** The feed its changes come from; a wildcard has a feed of its own, `public.*` or `*.*`. */
+  /** The object of the feed its changes come from; a wildcard has a feed of its own, `public.*` or `*.*`. */
   readonly feed: string;
   readonly filter: Filter | undefined;
   /** How it is named in messages about it. */
@@ -76,7 +76,7 @@ export function parseBinding(entry: unknown, id: number): Binding | BadBinding {
     return {
       id,
       event,
-      feed: names.schema === "*" ? "*.*" : feedName(names.schema, names.table),
+      feed: feedObject(names.schema === "*" ? "*.*" : feedName(names.schema, names.table)),
       filter: parseFilter(filter ?? ""),
       description: `[event: ${event}, schema: ${names.schema}, table: ${names.table}, filters: [${filter ?? ""}], select: nil]`,
     };

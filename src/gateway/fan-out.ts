@@ -1,7 +1,6 @@
 // Fan-out: what comes from a channel, made into frames once and sent to everybody in the room who may have it.
 import { encodeFrame } from "../protocol/codec.ts";
 import type { PresenceDiff, PresenceState } from "../protocol/link.ts";
-import { feedObject } from "../protocol/topics.ts";
 import { mayRead, wants } from "./bindings.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame, Outgoing } from "./outgoing.ts";
@@ -33,7 +32,7 @@ export class FanOut implements Deliveries {
     const { access, event } = outgoing.message;
     if (!mayRead(access, membership.claims.role)) return;
     const ids = membership.bindings
-      .filter((binding) => feedObject(binding.feed) === room.object && wants(binding, event, outgoing.row))
+      .filter((binding) => binding.feed === room.object && wants(binding, event, outgoing.row))
       .map(({ id }) => id);
     if (ids.length === 0) return;
     const frame = outgoing.change(membership.session.version, membership.topic, ids);
@@ -49,11 +48,14 @@ export class FanOut implements Deliveries {
 
   state(room: Room, session: string | null, state: PresenceState): void {
     const payload = JSON.stringify(state);
-    for (const { session: to, topic, joinRef, presenceEnabled } of room.members.values()) {
-      if (session === null ? presenceEnabled : to.id === session) {
-        this.#send(to, encodeFrame(to.version, joinRef, null, topic, "presence_state", payload));
-      }
+    const send = ({ session: to, topic, joinRef }: Membership): void =>
+      this.#send(to, encodeFrame(to.version, joinRef, null, topic, "presence_state", payload));
+    if (session === null) {
+      for (const member of room.members.values()) if (member.presenceEnabled) send(member);
+      return;
     }
+    const member = room.members.get(session);
+    if (member !== undefined) send(member);
   }
 
   diff(room: Room, diff: PresenceDiff): void {

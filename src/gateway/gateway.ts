@@ -6,7 +6,8 @@ import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
 import { IDLE_MS, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
-import { feedObject, parseTopic } from "../protocol/topics.ts";
+import type { Position } from "../protocol/positions.ts";
+import { parseTopic } from "../protocol/topics.ts";
 import { bindingIds, echoBindings, isServed, parseBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { FanOut } from "./fan-out.ts";
@@ -60,23 +61,21 @@ export class Gateway implements RoomEvents {
     for (const record of store.joins()) {
       const session = this.sessions.get(record.session);
       if (session === undefined) continue;
-      for (const object of [record.object, ...feedsOf(record)]) {
-        if (!this.#rooms.has(object))
-          this.#rooms.set(object, new Room(object, this.#ports, this.#fanOut, this, positions.get(object)));
-      }
-      const room = this.room(record.object);
-      this.#enter({ ...record, session, room, bindings: bindingsOf(record) });
+      const bindings = bindingsOf(record);
+      for (const { feed } of bindings) this.room(feed, positions.get(feed));
+      const room = this.room(record.object, positions.get(record.object));
+      this.#enter({ ...record, session, room, bindings });
     }
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
     for (const room of this.#rooms.values()) room.open();
   }
 
-  /** The room of a channel object, made when it is first asked for. */
-  room(object: string): Room {
+  /** The room of a channel object, made when it is first asked for; `position` is where a last life stopped. */
+  room(object: string, position?: Position): Room {
     let room = this.#rooms.get(object);
     if (room === undefined) {
-      room = new Room(object, this.#ports, this.#fanOut, this, undefined);
+      room = new Room(object, this.#ports, this.#fanOut, this, position);
       this.#rooms.set(object, room);
     }
     return room;
@@ -212,7 +211,7 @@ export class Gateway implements RoomEvents {
     membership.room.members.set(membership.session.id, membership);
     membership.room.entered();
     for (const { feed } of membership.bindings) {
-      const feedRoom = this.room(feedObject(feed));
+      const feedRoom = this.room(feed);
       feedRoom.subscribers.add(membership);
       feedRoom.entered();
     }
@@ -231,7 +230,7 @@ export class Gateway implements RoomEvents {
     if (room.members.get(session.id) === membership) room.members.delete(session.id);
     room.leave(session.id);
     for (const { feed } of bindings) {
-      const feedRoom = this.room(feedObject(feed));
+      const feedRoom = this.room(feed);
       feedRoom.subscribers.delete(membership);
       feedRoom.release();
     }
@@ -378,8 +377,4 @@ function lengthOf(data: string | ArrayBuffer): number {
 function bindingsOf({ postgresChanges }: JoinRecord): Membership["bindings"] {
   const ids = bindingIds(postgresChanges);
   return postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1)).filter(isServed);
-}
-
-function feedsOf(record: JoinRecord): string[] {
-  return bindingsOf(record).map(({ feed }) => feedObject(feed));
 }

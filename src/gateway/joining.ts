@@ -50,7 +50,7 @@ export async function join(
   const ids = bindingIds(request.postgresChanges);
   const parsed = request.postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1));
   // A feed that nobody is in yet is let go after a while, and a join may take longer.
-  const holds = parsed.filter(isServed).map(({ feed }) => host.room(feedObject(feed)).hold());
+  const holds = parsed.filter(isServed).map(({ feed }) => host.room(feed).hold());
   try {
     const { bindings, problems } = await openFeeds(host, joiner, parsed);
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
@@ -94,7 +94,7 @@ async function openFeeds(
 
 function openFeed(host: JoinHost, joiner: Joiner, binding: Binding): Promise<Binding | BadBinding> {
   return new Promise((resolve) => {
-    host.room(feedObject(binding.feed)).join(joiner, { presence: false }, (joined) => {
+    host.room(binding.feed).join(joiner, { presence: false }, (joined) => {
       if (joined.ok) return resolve(binding);
       resolve({
         error:

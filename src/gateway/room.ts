@@ -230,7 +230,7 @@ export class Room {
   #receive(down: Down): void {
     if (down.t === "message") return this.#deliver(down);
     // Nothing may overtake what is held.
-    this.flush();
+    this.#flush();
     switch (down.t) {
       case "replay":
         return this.#deliveries.replay(this, down.session, new Outgoing(down, this.#position?.epoch ?? ""));
@@ -267,16 +267,16 @@ export class Room {
     if (this.#flushDue) return;
     // No timer for the first message after quiet: it goes at once, and a timer costs as much as a delivery.
     const wait = this.#flushedAt + FLUSH_MS - this.#ports.timers.now();
-    if (wait <= 0) return this.flush();
+    if (wait <= 0) return this.#flush();
     this.#flushDue = true;
     this.#ports.timers.after(Math.min(wait, FLUSH_MS), () => {
       this.#flushDue = false;
-      this.flush();
+      this.#flush();
     });
   }
 
   /** Sends what is held. To be called before anything that must not overtake it. */
-  flush(): void {
+  #flush(): void {
     if (this.#held.length === 0) return;
     const batch = this.#held;
     this.#held = [];

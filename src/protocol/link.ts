@@ -5,7 +5,7 @@
 import type { JsonText } from "./json.ts";
 import type { Position } from "./positions.ts";
 
-/** Version of the link protocol: a gateway and a channel of neighbouring deploys may meet. */
+/** Told with every link, so that a channel of a later deploy knows in which version it is spoken to. */
 export const LINK_VERSION = 1;
 
 /** The body of a message: the payload of its frame as JSON text, or the bytes of a binary broadcast. */
