@@ -5,10 +5,11 @@ import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
-import type { Batch } from "../../protocol/changes.ts";
+import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { isObject, parseJson } from "../../protocol/json.ts";
 import { broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
+import type { StoredBroadcast } from "../../protocol/reports.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
@@ -226,11 +227,20 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   async configure(config: ChannelConfig | null): Promise<void> {
     this.#access.set(config);
+    const told = config === null ? "none" : `${config.id} ${config.type}`;
+    const before = this.#store.get("told");
+    if (told === before) return;
+    this.#store.set("told", told);
     if (config === null) this.#core.clear("The channel was deleted", false);
     else if (isPrivateType(config.type) !== (this.#name.kind === "private")) {
       this.#core.clear(`The channel is registered as ${config.type} now`, true);
+    } else if (before !== undefined && before !== "none" && !before.startsWith(config.id)) {
+      this.#core.clear("The channel was deleted and made again", true);
     }
   }
+
+  /** Every question about a member goes to PostgreSQL, so that nothing is kept here that could have changed. */
+  async reauthorize(): Promise<void> {}
 
   async connections(): Promise<ConnectionEntry[]> {
     return connectionsOf(this.#clients, this.#objectName);
@@ -239,6 +249,17 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before. */
   async changes(batch: Batch): Promise<{ taken: boolean }> {
     return { taken: this.#core.changes(batch) };
+  }
+
+  /**
+   * Takes messages that were inserted into `realtime.messages`, in their order, each once. `moved`: the name is
+   * registered as the other kind of room, which is to take them. `stale`: a newer listener has delivered before.
+   */
+  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<"taken" | "moved" | "stale"> {
+    // While PostgreSQL is away what the row says must do: nobody is let in by it who could not come in otherwise.
+    const type = await this.#access.registeredType().catch(() => null);
+    if (type !== null && isPrivateType(type) !== (this.#name.kind === "private")) return "moved";
+    return this.#core.relay(header, broadcasts) ? "taken" : "stale";
   }
 
   get #name(): ObjectName {

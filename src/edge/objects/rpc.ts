@@ -54,8 +54,13 @@ export interface ChannelRpc {
   track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
   presence(): Promise<PresenceEntry[]>;
-  /** Replaces the cached registration; null: the channel was deleted (sockets are told and dropped, ring emptied). */
+  /**
+   * Replaces the cached registration; null: the channel was deleted (sockets are told and dropped, ring emptied). To be
+   * told the same again changes nothing.
+   */
   configure(config: ChannelConfig | null): Promise<void>;
+  /** Members of the channel, or policies, have changed: who is in is judged anew. */
+  reauthorize(): Promise<void>;
   /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
   connections(): Promise<ConnectionEntry[]>;
   /** How many messages the ring holds since a time in unix ms. */
@@ -64,6 +69,8 @@ export interface ChannelRpc {
 
 /** Gateway object, named `<location>-<shard>`. */
 export interface GatewayRpc {
+  /** Policies have changed: what sessions may do is judged anew. */
+  reauthorize(): Promise<void>;
   connections(): Promise<ConnectionEntry[]>;
 }
 
