@@ -2,6 +2,7 @@
 import { BadBatch, type BatchHeader, openBatch, parseChanges } from "../protocol/changes.ts";
 import { parseBroadcasts, parseSlugs, type Unsent } from "../protocol/reports.ts";
 import { feedName, feedObject, parseFeedName } from "../protocol/topics.ts";
+import { StoreNotReady, StoreUnavailable } from "../store/database.ts";
 import type { Env } from "./env.ts";
 import { configureChannels, reauthorizeChannels } from "./registrations.ts";
 import { relayBroadcasts } from "./relay.ts";
@@ -10,7 +11,10 @@ import { readSigned, refuse } from "./signed.ts";
 /** What became of a batch that is not bad: taken, durably, or `stale`: its listener's time is over. */
 type Outcome = { readonly taken: true; readonly unsent?: readonly Unsent[] } | "stale";
 
-/** Takes a batch: 200 with its number once all of it is durable or done; 409 for a listener whose time is over. */
+/**
+ * Takes a batch: 200 with its number once all of it is durable or done; 409 for a listener whose time is over, 503 when
+ * PostgreSQL must be asked and does not answer.
+ */
 export async function receiveChanges(request: Request, env: Env): Promise<Response> {
   const body = await readSigned(request, env);
   if (body instanceof Response) return body;
@@ -20,8 +24,9 @@ export async function receiveChanges(request: Request, env: Env): Promise<Respon
     if (outcome !== "stale") return Response.json({ ack: header.batch, unsent: outcome.unsent });
     return refuse(409, `a listener of a newer epoch than ${header.epoch} has delivered: this one must stop`);
   } catch (error) {
-    if (!(error instanceof BadBatch)) throw error;
-    return refuse(error.status, error.message);
+    if (error instanceof BadBatch) return refuse(error.status, error.message);
+    if (error instanceof StoreUnavailable || error instanceof StoreNotReady) return refuse(503, error.message);
+    throw error;
   }
 }
 
