@@ -178,3 +178,31 @@ describe("messages of the database", () => {
     ]);
   });
 });
+
+describe("a channel that is told what it is registered as", () => {
+  const registered = { id: "first", slug: "told", name: "told", type: "public" as const, metadata: {} };
+  const room = () => env.CHANNEL.getByName("public:told");
+  const kept = async (): Promise<string[]> => {
+    const found: StoredMessage[] = await room().history({ limit: 10, order: "oldest" });
+    return found.map(({ event }) => event);
+  };
+
+  test("forgets its messages when it ends, and not again when it hears of that twice", async () => {
+    await room().configure(registered);
+    await room().publish({ event: "of the channel", payload: "{}" });
+    await room().configure({ ...registered, metadata: { changed: true } });
+    expect(await kept()).toEqual(["of the channel"]);
+    await room().configure(null);
+    expect(await kept()).toEqual([]);
+    await room().publish({ event: "of the open room", payload: "{}" });
+    await room().configure(null);
+    expect(await kept()).toEqual(["of the open room"]);
+  });
+
+  test("shows nothing of the one before to a channel of the same name", async () => {
+    await room().configure(registered);
+    await room().publish({ event: "of the channel", payload: "{}" });
+    await room().configure({ ...registered, id: "second" });
+    expect(await kept()).toEqual([]);
+  });
+});
