@@ -4,6 +4,19 @@
 -- trigger that is to send whoever writes its table is `security definer`. What fails is a warning and never the
 -- caller's failure.
 
+-- The edge decides by limits of its own and of the channel; what none of them can allow is not even kept.
+create function realtime.check_payload_size(bytes integer) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if bytes > 10000000 then
+    raise exception 'the payload is larger than 10000000 bytes';
+  end if;
+  if bytes > 1000000 then
+    raise warning 'WarnSendingBroadcastMessage: the payload is larger than 1000000 bytes: it is sent only where a channel allows that';
+  end if;
+end
+$$;
+
 -- Sends JSON. The payload gets the message's id as `id` if it has none.
 create function realtime.send(payload jsonb, event text, topic text, private boolean default true) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -14,10 +27,7 @@ begin
     if not payload ? 'id' then
       payload := jsonb_set(payload, '{id}', to_jsonb(message_id));
     end if;
-    -- The edge's limit for the payload of a broadcast.
-    if octet_length(payload::text) > 1000000 then
-      raise exception 'the payload is larger than 1000000 bytes';
-    end if;
+    perform realtime.check_payload_size(octet_length(payload::text));
     perform set_config('realtime.topic', topic, true);
     insert into realtime.messages (id, payload, event, topic, private, extension)
       values (message_id, payload, event, topic, private, 'broadcast');
@@ -32,9 +42,7 @@ create function realtime.send_binary(payload bytea, event text, topic text, priv
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   begin
-    if octet_length(payload) > 1000000 then
-      raise exception 'the payload is larger than 1000000 bytes';
-    end if;
+    perform realtime.check_payload_size(octet_length(payload));
     perform set_config('realtime.topic', topic, true);
     insert into realtime.messages (binary_payload, event, topic, private, extension)
       values (payload, event, topic, private, 'broadcast');

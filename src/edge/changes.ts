@@ -34,7 +34,8 @@ async function deliver(env: Env, header: BatchHeader, lines: readonly string[]):
   switch (header.feed) {
     case "realtime.messages": {
       const { broadcasts, unsent } = parseBroadcasts(lines);
-      return (await relayBroadcasts(env, header, broadcasts)) ? { taken: true, unsent } : "stale";
+      const answer = await relayBroadcasts(env, header, broadcasts);
+      return answer === "stale" ? "stale" : { taken: true, unsent: [...unsent, ...answer] };
     }
     case "realtime.channels":
       await configureChannels(env, parseSlugs(lines));

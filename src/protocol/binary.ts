@@ -1,6 +1,6 @@
 // Binary frames of protocol 2.0.0: kind 3 from clients, kind 4 to them (protocol.md §2.3).
 import { type ClientFrame, MalformedFrame, UserBroadcast } from "./frames.ts";
-import { type JsonText, parseJson } from "./json.ts";
+import { isObject, type JsonText, parseJson } from "./json.ts";
 
 const USER_BROADCAST_PUSH = 3;
 const USER_BROADCAST = 4;
@@ -40,7 +40,7 @@ export function decodeUserBroadcast(bytes: Uint8Array): ClientFrame {
   const ref = field(refLength);
   const topic = field(topicLength);
   const event = field(eventLength);
-  field(metadataLength);
+  const metadata = metadataLength === 0 ? {} : parseJson(field(metadataLength));
   const rest = bytes.subarray(offset);
   const payload = encoding === ENCODING_BINARY ? rest.slice() : jsonOf(rest);
   return {
@@ -48,7 +48,7 @@ export function decodeUserBroadcast(bytes: Uint8Array): ClientFrame {
     ref: ref === "" ? null : ref,
     topic,
     event: "broadcast",
-    payload: new UserBroadcast(event, payload),
+    payload: new UserBroadcast(event, payload, isObject(metadata) ? metadata : {}),
   };
 }
 

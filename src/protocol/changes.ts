@@ -3,9 +3,12 @@ import * as z from "zod";
 import { cutMembers, exceeds, isObject, type JsonText, parseJson } from "./json.ts";
 import { parseFeedName } from "./topics.ts";
 
-/** Most changes in one batch, and most bytes: a larger batch is refused with 413 and comes again in parts. */
+/**
+ * Most changes in one batch, and most bytes, of which the largest message in base64 needs most: a larger batch is
+ * refused with 413 and comes again in parts.
+ */
 const MAX_BATCH_CHANGES = 1_000;
-export const MAX_BATCH_BYTES = 8_000_000;
+export const MAX_BATCH_BYTES = 15_000_000;
 /** Largest change, bytes of its `data`: a ring row, which it shares with its header, must stay below the platform's 2 MB. */
 const MAX_CHANGE_BYTES = 1_900_000;
 

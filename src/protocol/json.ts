@@ -10,10 +10,10 @@ export function utf8Length(text: string): number {
 
 const encoder = new TextEncoder();
 
-/** True when the text is longer than `limit` UTF-8 bytes; encodes only when the length alone does not decide. */
-export function exceeds(text: string, limit: number): boolean {
-  if (text.length > limit) return true;
-  return text.length * 3 > limit && utf8Length(text) > limit;
+/** True when a text (in UTF-8) or bytes are longer than `limit` bytes; encodes only when the length does not decide. */
+export function exceeds(content: string | Uint8Array, limit: number): boolean {
+  if (content.length > limit) return true;
+  return typeof content === "string" && content.length * 3 > limit && utf8Length(content) > limit;
 }
 
 /** Adds a member at the end of the text of a JSON object: `{"a":1}` and `"b"`, `2` give `{"a":1,"b":2}`. */

@@ -1,8 +1,7 @@
 // Reports: what the listener posts of our own tables, in the form of row changes (migrations/0011).
 import * as z from "zod";
 import { fromBase64 } from "./base64.ts";
-import { cutMembers, exceeds, type JsonText, parseJson } from "./json.ts";
-import { MAX_PAYLOAD_BYTES } from "./limits.ts";
+import { cutMembers, type JsonText, parseJson } from "./json.ts";
 import { parseTopic, wireTopic } from "./topics.ts";
 
 /** A row of `realtime.messages` that is to be sent. */
@@ -39,13 +38,13 @@ const slugSchema = z.object({ new: z.object({ slug: z.string() }) });
  */
 export function parseBroadcasts(lines: readonly string[]): { broadcasts: StoredBroadcast[]; unsent: Unsent[] } {
   const broadcasts: StoredBroadcast[] = [];
-  const unsent: Unsent[] = [];
+  const left: Unsent[] = [];
   for (const line of lines) {
     const parsed = parseBroadcast(line);
-    if ("reason" in parsed) unsent.push(parsed);
+    if ("reason" in parsed) left.push(parsed);
     else broadcasts.push(parsed);
   }
-  return { broadcasts, unsent };
+  return { broadcasts, unsent: left };
 }
 
 function parseBroadcast(line: string): StoredBroadcast | Unsent {
@@ -55,22 +54,21 @@ function parseBroadcast(line: string): StoredBroadcast | Unsent {
     return { id: lineSchema.safeParse(content).data?.id ?? "", reason: "it is too large to be carried" };
   }
   const { id, topic, event, private: isPrivate, bytes } = row;
-  const unsent = (reason: string): Unsent => ({ id, reason: `${reason} (topic ${JSON.stringify(topic)})` });
-  if (!isRoom(topic)) return unsent("its topic names no room");
-  if (event === null) return unsent("it has no event");
+  if (!isRoom(topic)) return unsent(row, "its topic names no room");
+  if (event === null) return unsent(row, "it has no event");
   const payload = bytes === null ? payloadOf(line) : fromBase64(bytes);
-  if (payload === undefined) return unsent("it has no payload, or one that is too large");
-  if (tooLarge(payload)) return unsent(`its payload is larger than ${MAX_PAYLOAD_BYTES} bytes`);
+  if (payload === undefined) return unsent(row, "it has no payload, or one that is too large");
   return { id, topic, event, private: isPrivate, payload };
+}
+
+/** Says of a row that nobody can be sent it. */
+export function unsent({ id, topic }: { id: string; topic: string }, reason: string): Unsent {
+  return { id, reason: `${reason} (topic ${JSON.stringify(topic)})` };
 }
 
 function payloadOf(line: string): JsonText | undefined {
   const { payload = "null" } = cutMembers(cutMembers(line, ["new"]).new ?? "{}", ["payload"]);
   return payload === "null" ? undefined : payload;
-}
-
-function tooLarge(payload: JsonText | Uint8Array): boolean {
-  return typeof payload === "string" ? exceeds(payload, MAX_PAYLOAD_BYTES) : payload.length > MAX_PAYLOAD_BYTES;
 }
 
 function isRoom(sub: string): boolean {

@@ -2,6 +2,8 @@
 import { channelStore } from "./channels.ts";
 import { type DatabaseEnv, openDatabase } from "./database.ts";
 import { listenerStore } from "./listener.ts";
+import { messageStore } from "./messages.ts";
+import { rightsStore } from "./rights.ts";
 import { subscriptionStore } from "./subscriptions.ts";
 import { tableStore } from "./tables.ts";
 
@@ -13,6 +15,8 @@ export function openStore(env: DatabaseEnv) {
   return {
     channels: channelStore(query),
     listener: listenerStore(query),
+    messages: messageStore(query),
+    rights: rightsStore(query),
     subscriptions: subscriptionStore(query),
     tables: tableStore(query),
   };

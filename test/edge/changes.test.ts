@@ -63,7 +63,7 @@ describe("the listener's door", () => {
   test("a body that is too large is refused with 413 once it has been read, so that its sender hears it", async () => {
     const { body, asked } = chunked(new Uint8Array(1_000_000), 60);
     const response = await post(body);
-    expect([response.status, await response.json()]).toEqual([413, { error: "a batch holds at most 8000000 bytes" }]);
+    expect([response.status, await response.json()]).toEqual([413, { error: "a batch holds at most 15000000 bytes" }]);
     expect(asked()).toBeGreaterThan(60);
   });
 
@@ -147,10 +147,10 @@ describe("messages of the database", () => {
     const { status, answer } = await postRows([
       { id: "no event", event: null },
       { id: "no payload", payload: null },
-      { id: "too large", payload: { text: "x".repeat(1_000_000) } },
-      { id: "bytes too large", payload: null, bytes: btoa("x".repeat(1_000_001)) },
       { id: "no room", topic: "table:public.t" },
       { id: "nameless", topic: "" },
+      { id: "too large", payload: { text: "x".repeat(1_000_000) } },
+      { id: "bytes too large", payload: null, bytes: btoa("x".repeat(1_000_001)) },
       { id: "good", topic: "rest" },
     ]);
     expect(status).toBe(200);
@@ -158,13 +158,32 @@ describe("messages of the database", () => {
       unsent: [
         { id: "no event", reason: expect.stringContaining("no event") },
         { id: "no payload", reason: expect.stringContaining("no payload") },
-        { id: "too large", reason: expect.stringContaining("larger than 1000000 bytes") },
-        { id: "bytes too large", reason: expect.stringContaining("larger than 1000000 bytes") },
         { id: "no room", reason: expect.stringContaining("names no room") },
         { id: "nameless", reason: expect.stringContaining("names no room") },
+        { id: "too large", reason: expect.stringContaining("larger than 1000000 bytes") },
+        { id: "bytes too large", reason: expect.stringContaining("larger than 1000000 bytes") },
       ],
     });
     expect(await idsOf("public:rest")).toEqual(["good"]);
+  });
+
+  test("a channel may allow itself a larger payload, or a smaller one", async () => {
+    for (const [name, payload_bytes] of [
+      ["small", 10],
+      ["large", 2_000_000],
+    ] as const) {
+      const config = { id: name, slug: name, name, type: "public" as const, metadata: { limits: { payload_bytes } } };
+      await env.CHANNEL.getByName(`public:${name}`).configure(config);
+    }
+    const { answer } = await postRows([
+      { id: "1", topic: "small", payload: { text: "longer" } },
+      { id: "2", topic: "small" },
+      { id: "3", topic: "large", payload: { text: "x".repeat(1_500_000) } },
+    ]);
+    expect(answer).toMatchObject({
+      unsent: [{ id: "1", reason: 'its payload is larger than 10 bytes (topic "small")' }],
+    });
+    expect([await idsOf("public:small"), await idsOf("public:large")]).toEqual([["2"], ["3"]]);
   });
 
   test("while PostgreSQL is away what is registered cannot be told, and comes again", async () => {

@@ -93,19 +93,25 @@ describe("realtime.send", () => {
     ["a payload that is no object", "realtime.send('[1]', 'e', 't')", /not an integer/],
     [
       "a payload over the limit",
-      "realtime.send(jsonb_build_object('t', repeat('é', 500000)), 'e', 't')",
-      /larger than 1000000 bytes/,
+      "realtime.send(jsonb_build_object('t', repeat('é', 5000000)), 'e', 't')",
+      /larger than 10000000 bytes/,
     ],
     [
       "bytes over the limit",
-      "realtime.send_binary(decode(repeat('00', 1000001), 'hex'), 'e', 't')",
-      /larger than 1000000 bytes/,
+      "realtime.send_binary(decode(repeat('00', 10000001), 'hex'), 'e', 't')",
+      /larger than 10000000 bytes/,
     ],
   ])("warns of %s, and the transaction goes on", async (_, call, reason) => {
     await db.query(`begin; create table kept_${Math.floor(Math.random() * 1e9)} (); select ${call}; commit`);
     expect(warnings).toEqual([expect.stringMatching(/^WARNING: WarnSendingBroadcastMessage: /)]);
     expect(warnings[0]).toMatch(reason);
     await posted("messages", 0);
+  });
+
+  test("warns of a payload that not every channel takes, and posts it", async () => {
+    await db.query("select realtime.send(jsonb_build_object('t', repeat('x', 1000000)), 'e', 't')");
+    expect(warnings).toEqual([expect.stringContaining("sent only where a channel allows that")]);
+    await posted("messages", 1);
   });
 
   test("acts as its caller: without a policy it sends nothing, with one it does", async () => {

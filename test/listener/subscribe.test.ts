@@ -135,7 +135,7 @@ describe("migrations", () => {
     expect(
       await rows(`select proname, prosecdef from pg_proc where pronamespace = 'realtime'::regnamespace
         and has_function_privilege('nobody', oid, 'execute') order by proname`),
-    ).toEqual(["broadcast_changes", "send", "send_binary"].map((name) => [name, false]));
+    ).toEqual(["broadcast_changes", "check_payload_size", "send", "send_binary"].map((name) => [name, false]));
   });
 
   test("both spellings of a column give the same value", async () => {

@@ -1,16 +1,19 @@
 // The channel object: one a topic. Wakes the channel core, and the gateway core for clients that came straight here.
 import { DurableObject } from "cloudflare:workers";
-import { admit, isPrivateType } from "../../channel/admission.ts";
+import { isPrivateType, judge } from "../../channel/admission.ts";
 import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
-import { isObject, parseJson } from "../../protocol/json.ts";
-import { broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
+import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
+import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
+import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
-import type { StoredBroadcast } from "../../protocol/reports.ts";
+import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
+import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
+import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
@@ -21,9 +24,12 @@ import type {
   ChannelConfig,
   ChannelRpc,
   ConnectionEntry,
+  PostedMessage,
   PresenceEntry,
   PresenceStatus,
+  Sender,
   StoredMessage,
+  Unposted,
 } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
 import {
@@ -43,6 +49,13 @@ import { objectTimers } from "./timers.ts";
 
 /** A gateway name for the sockets that this object holds itself. */
 const DIRECT = "direct:";
+
+/** What the object was last told that its name is registered as. */
+interface Told {
+  readonly id: string;
+  readonly type: ChannelConfig["type"];
+  readonly limits: Partial<ChannelLimits>;
+}
 
 /** Whose a socket is: a client's that came straight here, or a gateway's. */
 type Known = ClientAttachment | { readonly link: Link };
@@ -76,6 +89,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         access: this.#access,
         id: () => crypto.randomUUID(),
         presenceTimeoutMs: settingsOf(env).presenceTimeoutMs,
+        maxReplay: settingsOf(env).limits.replay,
+        archive: { persist: (message, seconds) => this.#persist(message, seconds) },
       },
       this.#links(),
     );
@@ -193,14 +208,34 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
-  async post(
-    sender: { role: string; user: string | null },
-    { event, payload }: { event: string; payload: string | Uint8Array },
-  ): Promise<{ reason: string; moved?: "public" | "private" } | null> {
-    const refusal = await admit(this.#name, sender, this.#access);
-    if (refusal !== undefined) return refusal;
-    this.#core.publish({ name: event, body: broadcastBody(event, payload), sender: sender.user });
+  async post(sender: Sender, { event, payload, persist }: PostedMessage): Promise<Unposted | null> {
+    const admission = await judge(this.#name, { session: "", ...sender }, this.#access);
+    if (!admission.ok) return { reason: "unavailable", ...(admission.moved && { moved: admission.moved }) };
+    const { broadcast, persistence } = (admission.rights ?? allRights).write;
+    if (broadcast !== "granted") return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
+    const most = admission.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
+    if (exceeds(payload, most)) return { reason: "payload_size_exceeded" };
+    const body = broadcastBody(event, payload);
+    const { id } = this.#core.publish({ name: event, body, sender: sender.user });
+    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist);
     return null;
+  }
+
+  /** Keeps a message in the database. It was sent and is in the ring, so a database that is away is only noted. */
+  async #persist({ id, name, body }: { id: string; name: string; body: Body }, seconds: number): Promise<boolean> {
+    try {
+      await openStore(this.env).messages.persist({ id, topic: this.#name.sub, event: name, body }, seconds);
+      return true;
+    } catch (error) {
+      console.warn(JSON.stringify({ event: "not persisted", channel: this.#objectName, id, reason: String(error) }));
+      return false;
+    }
+  }
+
+  /** Members, or the policies that decide, have changed: who is in has to be judged anew. */
+  async reauthorize(): Promise<void> {
+    this.#core.reauthorize();
+    this.#clients.reauthorizeAll();
   }
 
   async history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]> {
@@ -227,20 +262,17 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   async configure(config: ChannelConfig | null): Promise<void> {
     this.#access.set(config);
-    const told = config === null ? "none" : `${config.id} ${config.type}`;
-    const before = this.#store.get("told");
-    if (told === before) return;
-    this.#store.set("told", told);
-    if (config === null) this.#core.clear("The channel was deleted", false);
-    else if (isPrivateType(config.type) !== (this.#name.kind === "private")) {
-      this.#core.clear(`The channel is registered as ${config.type} now`, true);
-    } else if (before !== undefined && before !== "none" && !before.startsWith(config.id)) {
-      this.#core.clear("The channel was deleted and made again", true);
-    }
+    const told: Told | null = config && { id: config.id, type: config.type, limits: limitsOf(config.metadata) };
+    const kept = this.#store.get("told");
+    const before: Told | null | undefined = kept === undefined ? undefined : JSON.parse(kept);
+    this.#store.set("told", JSON.stringify(told));
+    if (told === null) {
+      if (before !== null) this.#core.clear("The channel was deleted", false);
+    } else if (before && before.id !== told.id) this.#core.clear("The channel was deleted and made again", true);
+    else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {
+      if (before?.type !== told.type) this.#core.clear(`The channel is registered as ${told.type} now`, true);
+    } else if (JSON.stringify(before?.limits ?? {}) !== JSON.stringify(told.limits)) this.#core.reauthorize();
   }
-
-  /** Every question about a member goes to PostgreSQL, so that nothing is kept here that could have changed. */
-  async reauthorize(): Promise<void> {}
 
   async connections(): Promise<ConnectionEntry[]> {
     return connectionsOf(this.#clients, this.#objectName);
@@ -252,14 +284,19 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   /**
-   * Takes messages that were inserted into `realtime.messages`, in their order, each once. `moved`: the name is
-   * registered as the other kind of room, which is to take them. `stale`: a newer listener has delivered before.
+   * Takes messages that were inserted into `realtime.messages`, in their order, each once; answers those that are too
+   * large. `moved`: the name is registered as the other kind of room, which is to take them. `stale`: a newer listener
+   * has delivered before.
    */
-  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<"taken" | "moved" | "stale"> {
+  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "moved" | "stale"> {
     // While PostgreSQL is away what the row says must do: nobody is let in by it who could not come in otherwise.
-    const type = await this.#access.registeredType().catch(() => null);
-    if (type !== null && isPrivateType(type) !== (this.#name.kind === "private")) return "moved";
-    return this.#core.relay(header, broadcasts) ? "taken" : "stale";
+    const registration = await this.#access.registration().catch(() => null);
+    if (registration !== null && isPrivateType(registration.type) !== (this.#name.kind === "private")) return "moved";
+    const most = registration?.limits.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
+    const large = new Set(broadcasts.filter(({ payload }) => exceeds(payload, most)));
+    const fitting = broadcasts.filter((broadcast) => !large.has(broadcast));
+    if (!this.#core.relay(header, fitting)) return "stale";
+    return [...large].map((broadcast) => unsent(broadcast, `its payload is larger than ${most} bytes`));
   }
 
   get #name(): ObjectName {

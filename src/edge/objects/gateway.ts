@@ -68,8 +68,9 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   /** A channel lost this gateway's link. Being called is enough: the constructor has opened all links again. */
   wake(): void {}
 
-  /** Whoever has joined keeps what they were granted; a gateway remembers nothing else of rights. */
-  async reauthorize(): Promise<void> {}
+  async reauthorize(): Promise<void> {
+    this.#core.reauthorizeAll();
+  }
 
   async connections(): Promise<ConnectionEntry[]> {
     this.#holder.tell(this.#core.sessions.size > 0);
