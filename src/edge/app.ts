@@ -7,6 +7,7 @@ import { requireRole } from "./authenticate.ts";
 import { broadcasts } from "./broadcasts.ts";
 import { receiveChanges } from "./changes.ts";
 import { type Env, settingsOf } from "./env.ts";
+import { receivePolicies } from "./policies.ts";
 import { directSocket, sharedSocket } from "./upgrade.ts";
 
 type Bindings = { Bindings: Env };
@@ -30,6 +31,7 @@ for (const path of ["/realtime/v1/api/broadcast", "/api/broadcast"]) app.route(p
 
 // The listener, by its own secret.
 app.post("/internal/changes", (c) => receiveChanges(c.req.raw, c.env));
+app.post("/internal/policies", (c) => receivePolicies(c.req.raw, c.env));
 
 // The admin API, for the service role alone.
 app.use("/admin/v1/*", requireRole("service_role"));

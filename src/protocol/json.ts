@@ -23,6 +23,55 @@ export function withMember(object: JsonText, key: string, value: JsonText): Json
   return `${head}${head.endsWith("{") ? "" : ","}${JSON.stringify(key)}:${value}}`;
 }
 
+/**
+ * Cuts the texts of some members out of the text of a JSON object, which is known to be valid: what is cut keeps every
+ * digit. A member that is not there is not in the answer; names must need no escapes.
+ */
+export function cutMembers<Name extends string>(
+  object: JsonText,
+  names: readonly Name[],
+): Partial<Record<Name, JsonText>> {
+  const cut: Partial<Record<Name, JsonText>> = {};
+  let depth = 0;
+  let member = "";
+  let start = 0;
+  for (let at = 0; at < object.length; at++) {
+    const char = object[at];
+    if (char === '"') {
+      const open = at;
+      at = endOfString(object, at);
+      if (depth === 1 && object[skipBlanks(object, at + 1)] === ":" && member === "") {
+        member = object.slice(open + 1, at);
+        at = skipBlanks(object, at + 1);
+        start = at + 1;
+      }
+    } else if (char === "{" || char === "[") depth++;
+    else if (char === "}" || char === "]" || char === ",") {
+      if (depth === 1) {
+        const name = names.find((wanted) => wanted === member);
+        if (name !== undefined) cut[name] = object.slice(start, at).trim();
+        member = "";
+      }
+      if (char !== ",") depth--;
+    }
+  }
+  return cut;
+}
+
+function endOfString(text: string, open: number): number {
+  for (let at = open + 1; at < text.length; at++) {
+    if (text[at] === "\\") at++;
+    else if (text[at] === '"') return at;
+  }
+  return text.length;
+}
+
+function skipBlanks(text: string, from: number): number {
+  let at = from;
+  while (text[at] === " ") at++;
+  return at;
+}
+
 /** Parses JSON; undefined when the text is none (no JSON text parses to undefined). */
 export function parseJson(text: string): unknown {
   try {

@@ -76,3 +76,105 @@ describe("the listener's door", () => {
     expect(told.asked()).toBeLessThan(20);
   });
 });
+
+describe("messages of the database", () => {
+  const own = { ...table, schema: "realtime", table: "messages" };
+  let batches = 0;
+
+  interface Row {
+    id?: string;
+    topic?: string;
+    event?: string | null;
+    private?: boolean;
+    payload?: unknown;
+    bytes?: string | null;
+  }
+
+  async function postRows(rows: Row[], more: object = {}): Promise<{ status: number; answer: unknown }> {
+    batches++;
+    const first = { ...header, feed: "realtime.messages", tables: { 7: own }, source: "m", batch: batches, ...more };
+    const lines = rows.map((row, index) => {
+      const complete = { id: `${batches}-${index}`, topic: "t", event: "e", private: false, payload: {}, bytes: null };
+      return { ...change, id: String(index), new: { ...complete, ...row } };
+    });
+    const body = [first, ...lines].map((line) => JSON.stringify(line)).join("\n");
+    const response = await post(body, await signed(body));
+    return { status: response.status, answer: await response.json() };
+  }
+
+  async function idsOf(object: string): Promise<string[]> {
+    const found: StoredMessage[] = await env.CHANNEL.getByName(object).history({ limit: 100, order: "oldest" });
+    return found.map(({ id }) => id);
+  }
+
+  test("each goes to the room of its topic, under its own id, in order", async () => {
+    await postRows([
+      { id: "1", topic: "a" },
+      { id: "2", topic: "b" },
+      { id: "3", topic: "a", private: true },
+      { id: "4", topic: "a" },
+    ]);
+    expect(await idsOf("public:a")).toEqual(["1", "4"]);
+    expect(await idsOf("public:b")).toEqual(["2"]);
+    expect(await idsOf("private:a")).toEqual(["3"]);
+  });
+
+  test("of a batch that comes again only what is missing is taken", async () => {
+    await postRows([{ id: "1", topic: "again" }]);
+    const rows = ["1", "2"].map((id) => ({ id, topic: "again" }));
+    const more = { redelivered: true, batch: 900 };
+    for (const _ of [1, 2]) expect(await postRows(rows, more)).toMatchObject({ status: 200, answer: { ack: 900 } });
+    expect(await idsOf("public:again")).toEqual(["1", "2"]);
+  });
+
+  test("a listener whose time is over is told to stop", async () => {
+    await postRows([{ id: "1", topic: "fenced" }], { source: "fenced", epoch: 2 });
+    expect(await postRows([{ id: "2", topic: "fenced" }], { source: "fenced", epoch: 1 })).toMatchObject({
+      status: 409,
+    });
+    expect(await idsOf("public:fenced")).toEqual(["1"]);
+  });
+
+  test("the room that a name is registered as takes them, in order, whatever they say of it", async () => {
+    const config = { id: crypto.randomUUID(), slug: "c", name: "c", type: "private" as const, metadata: {} };
+    for (const side of ["public", "private"]) await env.CHANNEL.getByName(`${side}:c`).configure(config);
+    await postRows([1, 2, 3].map((n) => ({ id: String(n), topic: "c", private: n === 2 })));
+    expect(await idsOf("private:c")).toEqual(["1", "2", "3"]);
+    expect(await idsOf("public:c")).toEqual([]);
+  });
+
+  test("what nobody can be sent is answered with the reason, and the rest goes on", async () => {
+    const { status, answer } = await postRows([
+      { id: "no event", event: null },
+      { id: "no payload", payload: null },
+      { id: "too large", payload: { text: "x".repeat(1_000_000) } },
+      { id: "bytes too large", payload: null, bytes: btoa("x".repeat(1_000_001)) },
+      { id: "no room", topic: "table:public.t" },
+      { id: "nameless", topic: "" },
+      { id: "good", topic: "rest" },
+    ]);
+    expect(status).toBe(200);
+    expect(answer).toMatchObject({
+      unsent: [
+        { id: "no event", reason: expect.stringContaining("no event") },
+        { id: "no payload", reason: expect.stringContaining("no payload") },
+        { id: "too large", reason: expect.stringContaining("larger than 1000000 bytes") },
+        { id: "bytes too large", reason: expect.stringContaining("larger than 1000000 bytes") },
+        { id: "no room", reason: expect.stringContaining("names no room") },
+        { id: "nameless", reason: expect.stringContaining("names no room") },
+      ],
+    });
+    expect(await idsOf("public:rest")).toEqual(["good"]);
+  });
+
+  test("while PostgreSQL is away what is registered cannot be told, and comes again", async () => {
+    const row = { new: { slug: "x" } };
+    const first = { ...header, feed: "realtime.channels", tables: { 7: { ...own, table: "channels" } } };
+    const body = `${JSON.stringify(first)}\n${JSON.stringify({ ...change, ...row })}`;
+    const response = await post(body, await signed(body));
+    expect([response.status, await response.text()]).toEqual([
+      503,
+      expect.stringContaining("PostgreSQL does not answer"),
+    ]);
+  });
+});

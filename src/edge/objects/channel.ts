@@ -5,11 +5,12 @@ import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
-import type { Batch } from "../../protocol/changes.ts";
+import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { limitsOf } from "../../protocol/limits.ts";
 import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
+import type { StoredBroadcast } from "../../protocol/reports.ts";
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
@@ -257,10 +258,20 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   async configure(config: ChannelConfig | null): Promise<void> {
     const { limits = {} } = this.#access.known ?? {};
     this.#access.set(config);
+    const told = config === null ? "none" : `${config.id} ${config.type}`;
+    const before = this.#store.get("told");
+    if (told === before) {
+      if (config !== null && JSON.stringify(limits) !== JSON.stringify(limitsOf(config.metadata)))
+        this.#core.reauthorize();
+      return;
+    }
+    this.#store.set("told", told);
     if (config === null) this.#core.clear("The channel was deleted", false);
     else if (isPrivateType(config.type) !== (this.#name.kind === "private")) {
       this.#core.clear(`The channel is registered as ${config.type} now`, true);
-    } else if (JSON.stringify(limits) !== JSON.stringify(limitsOf(config.metadata))) this.#core.reauthorize();
+    } else if (before !== undefined && before !== "none" && !before.startsWith(config.id)) {
+      this.#core.clear("The channel was deleted and made again", true);
+    }
   }
 
   async connections(): Promise<ConnectionEntry[]> {
@@ -270,6 +281,17 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before. */
   async changes(batch: Batch): Promise<{ taken: boolean }> {
     return { taken: this.#core.changes(batch) };
+  }
+
+  /**
+   * Takes messages that were inserted into `realtime.messages`, in their order, each once. `moved`: the name is
+   * registered as the other kind of room, which is to take them. `stale`: a newer listener has delivered before.
+   */
+  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<"taken" | "moved" | "stale"> {
+    // While PostgreSQL is away what the row says must do: nobody is let in by it who could not come in otherwise.
+    const registration = await this.#access.registration().catch(() => null);
+    if (registration !== null && isPrivateType(registration.type) !== (this.#name.kind === "private")) return "moved";
+    return this.#core.relay(header, broadcasts) ? "taken" : "stale";
   }
 
   get #name(): ObjectName {

@@ -71,22 +71,26 @@ export interface ChannelRpc {
   track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
   presence(): Promise<PresenceEntry[]>;
-  /** Replaces the cached registration; null: the channel was deleted (sockets are told and dropped, ring emptied). */
+  /**
+   * Replaces the cached registration; null: the channel was deleted (sockets are told and dropped, ring emptied). To be
+   * told the same again changes nothing.
+   */
   configure(config: ChannelConfig | null): Promise<void>;
+  /** Members of the channel, or policies, have changed: who is in is judged anew. */
+  reauthorize(): Promise<void>;
   /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
   connections(): Promise<ConnectionEntry[]>;
+  /** Sends a message for somebody without a socket. Null: it was sent, and is durable. */
   post(sender: Sender, message: PostedMessage): Promise<Unposted | null>;
-  /** Who is in is judged anew: members or policies have changed. */
-  reauthorize(): Promise<void>;
   /** How many messages the ring holds since a time in unix ms. */
   count(query: { since: number }): Promise<number>;
 }
 
 /** Gateway object, named `<location>-<shard>`. */
 export interface GatewayRpc {
-  connections(): Promise<ConnectionEntry[]>;
-  /** Who is in a private channel is judged anew: policies have changed. */
+  /** Policies have changed: what sessions may do is judged anew. */
   reauthorize(): Promise<void>;
+  connections(): Promise<ConnectionEntry[]>;
 }
 
 /** Directory object: one, named `directory`. Knows who lives; is told in batches; is never on a message's path. */
