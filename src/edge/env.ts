@@ -1,6 +1,8 @@
 // The edge's environment: bindings of the platform, and settings read once and checked by name.
 import * as z from "zod";
+import { KeySet } from "../auth/key-set.ts";
 import type { Keys } from "../auth/tokens.ts";
+import { keySource } from "./key-source.ts";
 import type { Channel } from "./objects/channel.ts";
 import type { Directory } from "./objects/directory.ts";
 import type { Gateway } from "./objects/gateway.ts";
@@ -20,6 +22,12 @@ export interface Env {
   readonly REALTIME_GATEWAYS?: string;
   readonly REALTIME_GATEWAY_SOCKETS?: string;
   readonly REALTIME_PRESENCE_TIMEOUT?: string;
+  readonly REALTIME_JWKS?: string;
+  readonly REALTIME_JWKS_URL?: string;
+  readonly REALTIME_JWT_CLAIMS?: string;
+  readonly REALTIME_CONNECTIONS_PER_MINUTE?: string;
+  readonly REALTIME_MESSAGES_PER_MINUTE?: string;
+  readonly REALTIME_IP_HEADER?: string;
 }
 
 const secret = z.string().min(16, "needs at least 16 characters");
@@ -43,6 +51,11 @@ export interface Settings {
   /** Sockets on one gateway. */
   readonly gatewaySockets: number;
   readonly presenceTimeoutMs: number;
+  /** What one address may do; 0: as much as it likes. */
+  readonly connectionsPerMinute: number;
+  readonly messagesPerMinute: number;
+  /** The header that names the client's address; undefined: the address that the connection comes from. */
+  readonly ipHeader: string | undefined;
 }
 
 let read: { readonly env: Env; readonly settings: Settings } | undefined;
@@ -56,12 +69,22 @@ export function settingsOf(env: Env): Settings {
     throw new Error(`bad settings: ${faults.join("; ")}`);
   }
   const { data } = result;
+  const url = data.REALTIME_JWKS_URL;
   const settings = {
-    keys: { secret: data.REALTIME_JWT_SECRET, anonKey: data.REALTIME_ANON_KEY, serviceKey: data.REALTIME_SERVICE_KEY },
+    keys: {
+      secret: data.REALTIME_JWT_SECRET,
+      keySet: new KeySet(data.REALTIME_JWKS, url === undefined ? undefined : keySource(url)),
+      anonKey: data.REALTIME_ANON_KEY,
+      serviceKey: data.REALTIME_SERVICE_KEY,
+      requiredClaims: data.REALTIME_JWT_CLAIMS ?? {},
+    },
     listenerSecret: data.REALTIME_LISTENER_SECRET,
     gateways: data.REALTIME_GATEWAYS,
     gatewaySockets: data.REALTIME_GATEWAY_SOCKETS,
     presenceTimeoutMs: data.REALTIME_PRESENCE_TIMEOUT * 1000,
+    connectionsPerMinute: data.REALTIME_CONNECTIONS_PER_MINUTE,
+    messagesPerMinute: data.REALTIME_MESSAGES_PER_MINUTE,
+    ipHeader: data.REALTIME_IP_HEADER,
   };
   read = { env, settings };
   return settings;
