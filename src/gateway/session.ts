@@ -11,6 +11,8 @@ export interface SessionRecord {
   readonly claims: Claims;
   /** Unix ms. */
   readonly connectedAt: number;
+  /** The `x-*` headers of its upgrade, names in lower case, without the key: row-level security reads them. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 export interface Session extends SessionRecord {

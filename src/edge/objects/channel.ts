@@ -8,6 +8,7 @@ import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import type { Batch } from "../../protocol/changes.ts";
 import { isObject, parseJson } from "../../protocol/json.ts";
 import { broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
+import type { Persist } from "../../protocol/persist.ts";
 import type { Position } from "../../protocol/positions.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
 import { type Env, settingsOf } from "../env.ts";
@@ -194,7 +195,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
   async post(
     sender: { role: string; user: string | null },
-    { event, payload }: { event: string; payload: string | Uint8Array },
+    { event, payload }: { event: string; payload: string | Uint8Array; persist?: Persist | undefined },
   ): Promise<{ reason: string; moved?: "public" | "private" } | null> {
     const refusal = await admit(this.#name, sender, this.#access);
     if (refusal !== undefined) return refusal;
