@@ -48,10 +48,11 @@ const MAPPED = /^0:0:0:0:0:ffff:([0-9a-f]+):([0-9a-f]+)$/;
 
 /** The network of an address that may have a port, `1.2.3.4:5`, `[::1]:5`; undefined when it is no address. */
 export function networkOf(text: string | undefined): string | undefined {
-  const [, bracketed, bare] = /^\s*(?:\[(.*)\](?::\d+)?|(.*?))\s*$/.exec(text ?? "") ?? [];
-  const address = (bracketed ?? bare)?.replace(/^([\d.]+):\d+$|%.*$/, "$1");
+  const given = text?.trim() ?? "";
+  const [, bracketed] = /^\[([^\]]*)\](?::\d+)?$/.exec(given) ?? [];
+  const address = (bracketed ?? given).replace(/^([\d.]+):\d+$|%.*$/, "$1");
   if (ipv4.safeParse(address).success) return address;
-  if (address === undefined || !ipv6.safeParse(address).success) return undefined;
+  if (!ipv6.safeParse(address).success) return undefined;
   const groups = groupsOf(address);
   const [, high, low] = MAPPED.exec(groups.join(":")) ?? [];
   return high === undefined || low === undefined ? groups.slice(0, 4).join(":") : dotted(high, low);
