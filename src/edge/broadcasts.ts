@@ -1,18 +1,16 @@
 // Broadcasts over HTTP, as the stock client sends them while it has no socket (protocol.md §6.5, §6.6).
 import { type Context, Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
-import { createMiddleware } from "hono/factory";
 import * as z from "zod";
-import { type Bucket, Buckets } from "../protocol/bucket.ts";
 import type { Claims } from "../protocol/claims.ts";
 import { exceeds, isObject, parseJson } from "../protocol/json.ts";
 import { MAX_PAYLOAD_BYTES } from "../protocol/limits.ts";
-import { type Persist, parsePersist } from "../protocol/persist.ts";
+import { MAX_PERSIST_TTL_S, type Persist, parsePersist } from "../protocol/persist.ts";
 import { parseTopic, roomObject, wireTopic } from "../protocol/topics.ts";
-import { MAX_ADDRESSES, originOf } from "./address.ts";
-import { type Authenticated, authenticate } from "./authenticate.ts";
-import { type Env, settingsOf } from "./env.ts";
+import { limitMessages, RATE_HEADERS, type Sender, spend, tooMany } from "./allowance.ts";
+import { authenticate } from "./authenticate.ts";
+import { readBody } from "./body.ts";
+import type { Env } from "./env.ts";
 
 /** Messages of one request. */
 const MAX_BATCH = 100;
@@ -40,121 +38,72 @@ interface Outgoing {
   readonly persist?: Persist | undefined;
 }
 
-/** What a sender may still send. Whoever is not limited is counted all the same, and reads it in the answer. */
-interface Allowance {
-  readonly bucket: Bucket;
-  readonly limited: boolean;
-}
-
-type Sender = Authenticated & { Variables: { allowance: Allowance | undefined } };
-
-/** How much each address has sent. Each isolate counts for itself, as it does for connections (`upgrade.ts`). */
-const messages = new Buckets(MAX_ADDRESSES);
-
-const RATE_HEADERS = ["x-rate-rolling", "x-rate-limit", "x-rate-limit-remaining"];
+const decoder = new TextDecoder();
 
 export const broadcasts = new Hono<Sender>();
 
 // Everything that may be asked of a browser's client is allowed: it is the key that counts.
 broadcasts.use(cors({ origin: "*", exposeHeaders: [...RATE_HEADERS, "retry-after"] }));
 
-broadcasts.use(
-  createMiddleware<Sender>(async (c, next) => {
-    const claims = await authenticate(c.req.raw.headers, c.env);
-    if (typeof claims === "string") return c.json({ message: "Unauthorized" }, 401);
-    c.set("claims", claims);
-    await next();
-    return undefined;
-  }),
-);
+// Who is refused before the body is read is to see why, too.
+broadcasts.use(async (c, next) => {
+  await next();
+  if (!c.req.raw.bodyUsed) await readBody(c.req.raw, 0);
+});
 
-broadcasts.use(
-  createMiddleware<Sender>(async (c, next) => {
-    const allowance = allowanceOf(c.req.raw, c.env, c.var.claims);
-    c.set("allowance", allowance);
-    if (allowance === undefined) return next();
-    const { bucket, limited } = allowance;
-    if (limited && bucket.left(Date.now()) === 0) c.res = tooMany(c, "Too many requests");
-    else await next();
-    // All in messages of the last minute.
-    const left = bucket.left(Date.now());
-    const figures = [bucket.perMinute - left, bucket.perMinute, left];
-    for (const [at, name] of RATE_HEADERS.entries()) c.header(name, String(figures[at]));
-  }),
-);
+broadcasts.use(async (c, next) => {
+  const claims = await authenticate(c.req.raw.headers, c.env);
+  if (typeof claims === "string") return c.json({ message: "Unauthorized" }, 401);
+  c.set("claims", claims);
+  await next();
+  return undefined;
+});
 
-function allowanceOf(request: Request, env: Env, { role }: Claims): Allowance | undefined {
-  const { messagesPerMinute, ipHeader } = settingsOf(env);
-  if (messagesPerMinute === 0) return undefined;
-  const origin = originOf(request, ipHeader) ?? { network: "unknown", local: true };
-  const isService = role === "service_role";
-  // A server and the browsers beside it, behind one address, do not use up each other's.
-  const key = isService ? `service ${origin.network}` : origin.network;
-  const bucket = messages.of(key, messagesPerMinute, Date.now());
-  return { bucket, limited: !isService && !origin.local };
-}
-
-/** False: the sender may not send as many messages now. */
-function spend({ var: { allowance } }: Context<Sender>, count: number): boolean {
-  return allowance === undefined || allowance.bucket.take(Date.now(), count) || !allowance.limited;
-}
-
-/** The refusal of so many messages, with the time after which they may be sent, if ever. */
-function tooMany(c: Context<Sender>, message: string, count = 1): Response {
-  const waitMs = c.var.allowance?.bucket.waitMs(Date.now(), count) ?? 0;
-  const headers = Number.isFinite(waitMs) ? { "retry-after": String(Math.ceil(waitMs / 1000)) } : undefined;
-  return c.json({ message }, 429, headers);
-}
+broadcasts.use(limitMessages);
 
 /** Several messages, all valid or none sent. One that its sender may not send is left out, as at Supabase. */
-broadcasts.post(
-  "/",
-  bodyLimit({
-    maxSize: MAX_BATCH_BYTES,
-    onError: (c) => c.json({ message: `A batch holds at most ${MAX_BATCH_BYTES} bytes` }, 413),
-  }),
-  async (c) => {
-    const body = parseJson(await c.req.text());
-    const given = isObject(body) && Array.isArray(body.messages) ? body.messages : [];
-    if (given.length === 0) return c.json({ errors: { messages: [BLANK] } }, 422);
-    const reduce = "Too many messages to broadcast, please reduce the batch size";
-    if (given.length > MAX_BATCH) return c.json({ message: reduce }, 429);
-    const faults = given.map(faultsOf);
-    if (faults.some((fault) => Object.keys(fault).length > 0)) return c.json({ errors: { messages: faults } }, 422);
-    if (!spend(c, given.length)) return tooMany(c, reduce, given.length);
-    const batch = z.array(messageSchema).parse(given);
-    return (await sendAll(c.env, c.var.claims, batch)) ? c.body(null, 202) : unavailable(c);
-  },
-);
+broadcasts.post("/", async (c) => {
+  const bytes = await readBody(c.req.raw, MAX_BATCH_BYTES);
+  if (bytes === undefined) return c.json({ message: `A batch holds at most ${MAX_BATCH_BYTES} bytes` }, 413);
+  const body = parseJson(decoder.decode(bytes));
+  const given = isObject(body) && Array.isArray(body.messages) ? body.messages : [];
+  if (given.length === 0) return c.json({ errors: { messages: [BLANK] } }, 422);
+  const reduce = "Too many messages to broadcast, please reduce the batch size";
+  if (given.length > MAX_BATCH) return c.json({ message: reduce }, 429);
+  const faults = given.map(faultsOf);
+  if (faults.some((fault) => Object.keys(fault).length > 0)) return c.json({ errors: { messages: faults } }, 422);
+  if (!spend(c, given.length)) return tooMany(c, reduce, given.length);
+  const batch = z.array(messageSchema).parse(given);
+  return (await sendAll(c.env, c.var.claims, batch)) ? c.body(null, 202) : unavailable(c);
+});
 
 /** One message; the body is its payload, JSON or bytes. */
-broadcasts.post(
-  "/:topic/events/:event",
-  bodyLimit({ maxSize: MAX_SINGLE_BYTES, onError: (c) => c.json({ errors: { payload: [TOO_LARGE] } }, 422) }),
-  async (c) => {
-    const payload = await payloadOf(c.req.raw);
-    if (payload === "unsupported") {
-      return c.json({ error: "Unsupported Media Type. Use application/json or application/octet-stream" }, 415);
-    }
-    if (payload === undefined) return c.json({ errors: { payload: [BLANK] } }, 422);
-    if (tooLarge(payload)) return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
-    const { topic: sub, event } = c.req.param();
-    const fault = topicFault(sub);
-    if (fault !== undefined) return c.json({ errors: { topic: [fault] } }, 422);
-    const isPrivate = c.req.query("private") === "true";
-    const persist = persistOf(new URL(c.req.url).searchParams);
-    if (persist === "invalid") {
-      return c.json({ errors: { persist: ["ttl must be a whole number of seconds from 1 to 259200"] } }, 422);
-    }
-    if (persist !== undefined && !isPrivate) {
-      return c.json({ errors: { persist: ["can only be used on private channels"] } }, 422);
-    }
-    if (!spend(c, 1)) return tooMany(c, "Too many requests");
-    const outcome = await send(c.env, c.var.claims, { sub, event, payload, private: isPrivate, persist });
-    if (outcome === "unavailable") return unavailable(c);
-    return outcome === "sent" ? c.body(null, 202) : c.json({ message: "Unauthorized" }, 403);
-  },
-);
+broadcasts.post("/:topic/events/:event", async (c) => {
+  const { topic: sub, event } = c.req.param();
+  const type = typeOf(c.req.raw);
+  if (type === undefined) {
+    return c.json({ error: "Unsupported Media Type. Use application/json or application/octet-stream" }, 415);
+  }
+  const bytes = await readBody(c.req.raw, MAX_SINGLE_BYTES);
+  const payload = bytes === undefined || type === "binary" ? bytes : jsonPayload(bytes);
+  if (payload === null) return c.json({ errors: { payload: [BLANK] } }, 422);
+  if (payload === undefined || tooLarge(payload)) return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
+  const fault = topicFault(sub);
+  if (fault !== undefined) return c.json({ errors: { topic: [fault] } }, 422);
+  const isPrivate = c.req.query("private") === "true";
+  const persist = persistOf(new URL(c.req.url).searchParams);
+  if (persist === "invalid") {
+    const error = `ttl must be a whole number of seconds from 1 to ${MAX_PERSIST_TTL_S}`;
+    return c.json({ errors: { persist: [error] } }, 422);
+  }
+  if (persist !== undefined && !isPrivate) {
+    return c.json({ errors: { persist: ["can only be used on private channels"] } }, 422);
+  }
+  if (!spend(c, 1)) return tooMany(c, "Too many requests");
+  const outcome = await send(c.env, c.var.claims, { sub, event, payload, private: isPrivate, persist });
+  if (outcome === "unavailable") return unavailable(c);
+  return outcome === "sent" ? c.body(null, 202) : c.json({ message: "Unauthorized" }, 403);
+});
 
 broadcasts.onError((error, c) => {
   console.error(JSON.stringify({ event: "broadcast failed", path: c.req.path, reason: String(error) }));
@@ -183,15 +132,18 @@ function topicFault(sub: string): string | undefined {
   return topic.kind === "room" ? undefined : "names no room";
 }
 
-async function payloadOf(request: Request): Promise<string | Uint8Array | undefined | "unsupported"> {
-  // None, or an empty one, as fetch sends it for a body of bytes.
+/** What the body of one message is; no type at all, or an empty one, means JSON. */
+function typeOf(request: Request): "json" | "binary" | undefined {
   const type = (request.headers.get("content-type") || "application/json").split(";")[0]?.trim().toLowerCase();
-  if (type === "application/octet-stream") return new Uint8Array(await request.arrayBuffer());
-  if (type !== "application/json") return "unsupported";
-  const text = await request.text();
+  if (type === "application/octet-stream") return "binary";
+  return type === "application/json" ? "json" : undefined;
+}
+
+/** The JSON text of a payload; null: it is none. Clients read it as an object, so anything else is wrapped in one. */
+function jsonPayload(bytes: Uint8Array): string | null {
+  const text = decoder.decode(bytes);
   const value = parseJson(text);
-  if (value === undefined) return undefined;
-  // Clients read the payload of a broadcast as an object, so anything else is wrapped in one.
+  if (value === undefined) return null;
   return isObject(value) ? text : `{"_json":${text}}`;
 }
 
