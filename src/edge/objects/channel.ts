@@ -212,7 +212,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
     const body = broadcastBody(event, payload);
     const { id } = this.#core.publish({ name: event, body, sender: sender.user });
-    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist);
+    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist.ttl);
     return null;
   }
 

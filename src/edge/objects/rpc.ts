@@ -1,5 +1,6 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
 import type { Joiner } from "../../protocol/link.ts";
+import type { Persist } from "../../protocol/persist.ts";
 import type { Position } from "../../protocol/positions.ts";
 
 /** A row of `realtime.channels` as the objects cache it. */
@@ -48,11 +49,11 @@ export interface ConnectionEntry {
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
 export type Sender = Required<Omit<Joiner, "session">>;
 
-/** A broadcast over HTTP: `payload` is JSON text or bytes, `persist` seconds to keep it in the database. */
+/** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
   event: string;
   payload: string | Uint8Array;
-  persist?: number;
+  persist?: Persist | undefined;
 }
 
 /** Why a broadcast was not sent; `moved` says in which room of the name it belongs. */
