@@ -2,6 +2,8 @@
 
 /** Largest frame taken from a client, bytes; a larger one closes the socket with 1009 (protocol.md §1.5). */
 export const MAX_FRAME_BYTES = 5_000_000;
+/** Deepest nesting of a frame, objects and lists: the platform's own recursion gives up at some thousands. */
+export const MAX_DEPTH = 500;
 /** Largest broadcast payload, bytes of its JSON or binary text: a ring row must stay below the platform's 2 MB a row. */
 export const MAX_PAYLOAD_BYTES = 1_000_000;
 /** A socket with no frame from the client for this long is closed with 1000 (protocol.md §1.5). */
