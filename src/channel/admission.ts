@@ -1,33 +1,53 @@
-// Admission: who may join a channel. The type of a registered channel decides, whatever the join says.
-import { type Joined, type Joiner, NOT_CAPTURED } from "../protocol/link.ts";
+// Admission: who may be in a channel, and do what. The type of a registered channel decides, whatever the join says.
+import { type Admission, type Joiner, NOT_CAPTURED, type Refusal } from "../protocol/link.ts";
+import { mayJoin, type Rights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
 import type { ChannelAccess, ChannelType } from "./ports.ts";
 
-type Refusal = Extract<Joined, { ok: false }>;
+/** Whether the joiner may come in: who may read something (protocol.md §12). `notBefore`: unix ms, see ChannelAccess. */
+export async function admit(
+  name: ObjectName,
+  joiner: Joiner,
+  access: ChannelAccess,
+  notBefore = 0,
+): Promise<Admission> {
+  const verdict = await judge(name, joiner, access, notBefore);
+  return verdict.ok && verdict.rights !== undefined && !mayJoin(verdict.rights) ? unauthorized(name.sub) : verdict;
+}
 
 /**
- * Undefined when the joiner may come in. Without an answer from PostgreSQL nobody is let into a private room, while
+ * What somebody may do in a channel. Without an answer from PostgreSQL nobody may do anything in a private room, while
  * public rooms go on: what a private channel says never reaches the public room of its name.
  */
-export async function admit(
-  { kind, sub }: ObjectName,
-  { role, user }: Omit<Joiner, "session">,
+export async function judge(
+  { kind }: ObjectName,
+  joiner: Joiner,
   access: ChannelAccess,
-): Promise<Refusal | undefined> {
+  notBefore = 0,
+): Promise<Admission> {
   try {
-    if (kind === "feed") return (await access.captured()) ? undefined : refuse(NOT_CAPTURED);
-    const type = await access.registeredType();
-    const isPrivate = type === null ? kind === "private" : isPrivateType(type);
+    if (kind === "feed") return (await access.captured()) ? { ok: true } : refuse(NOT_CAPTURED);
+    // First, where it is needed: its answer tells the registration too.
+    const rights = await rightsOf(kind, joiner, access, notBefore);
+    const registration = await access.registration();
+    const isPrivate = registration === null ? kind === "private" : isPrivateType(registration.type);
     if (isPrivate !== (kind === "private")) {
       return { ...refuse("registered otherwise"), moved: isPrivate ? "private" : "public" };
     }
-    if (!isPrivate || role === "service_role") return undefined;
-    if (type !== null && user !== null && (await access.isMember(user))) return undefined;
-    return refuse(`Unauthorized: You do not have permissions to read from this Channel topic: ${sub}`);
+    return { ok: true, ...(rights && { rights }), ...(registration && { limits: registration.limits }) };
   } catch {
-    if (kind === "public" || (kind === "private" && role === "service_role")) return undefined;
+    if (kind === "public" || (kind === "private" && joiner.role === "service_role")) return { ok: true };
     return refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
   }
+}
+
+async function rightsOf(
+  kind: ObjectName["kind"],
+  joiner: Joiner,
+  access: ChannelAccess,
+  notBefore: number,
+): Promise<Rights | undefined> {
+  return kind === "public" || joiner.role === "service_role" ? undefined : access.rights(joiner, notBefore);
 }
 
 /** Whether channels of a type live in the private room of their name. */
@@ -37,4 +57,9 @@ export function isPrivateType(type: ChannelType): boolean {
 
 function refuse(reason: string): Refusal {
   return { ok: false, reason };
+}
+
+/** The refusal of who may not read, in the words that applications match (protocol.md §3.5). */
+export function unauthorized(sub: string): Refusal {
+  return refuse(`Unauthorized: You do not have permissions to read from this Channel topic: ${sub}`);
 }

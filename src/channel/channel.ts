@@ -4,8 +4,9 @@ import { isObject, parseJson } from "../protocol/json.ts";
 import { MAX_RESUME, MAX_RESUME_LENGTH } from "../protocol/limits.ts";
 import type { Body, Joined, Message, PresenceDiff, Up } from "../protocol/link.ts";
 import { comparePositions, type Position } from "../protocol/positions.ts";
+import { allRights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
-import { admit } from "./admission.ts";
+import { admit, unauthorized } from "./admission.ts";
 import { Listeners } from "./listeners.ts";
 import { Parcel } from "./parcel.ts";
 import type { ChannelPorts, Link } from "./ports.ts";
@@ -121,24 +122,39 @@ export class Channel {
   }
 
   async #join(link: Link, { call, joiner, presence, replay, resume }: Call<"join">): Promise<void> {
-    const refusal = await admit(this.name, joiner, this.#ports.access);
-    if (refusal !== undefined) return link.send({ t: "joined", call, result: refusal });
-    const missed = resume === undefined ? undefined : this.#after(resume);
-    const past = missed ?? (replay === undefined ? [] : this.#ring.newest(replay.limit, replay.since));
-    const result: Joined = { ok: true, position: this.position };
+    const admission = await admit(this.name, joiner, this.#ports.access);
+    if (!admission.ok) return link.send({ t: "joined", call, result: admission });
+    const { read } = admission.rights ?? allRights;
+    const hears = read.broadcast === "granted";
+    if (replay !== undefined && !hears) {
+      return link.send({ t: "joined", call, result: unauthorized(this.name.sub) });
+    }
+    const missed = resume === undefined || !hears ? undefined : this.#after(resume);
+    const most = admission.limits?.replay ?? this.#ports.maxReplay;
+    const past = missed ?? (replay === undefined ? [] : this.#ring.newest(Math.min(replay.limit, most), replay.since));
+    const result: Joined = { ...admission, position: this.position };
     link.send({
       t: "joined",
       call,
       result: resume === undefined ? result : { ...result, recovered: missed !== undefined },
     });
     for (const message of past) link.send({ t: "replay", session: joiner.session, ...message });
-    if (presence) link.send({ t: "state", session: joiner.session, state: this.presence.state });
+    if (presence && read.presence === "granted") this.#sendState(link, joiner.session);
   }
 
-  /** A repeated publish is answered whether an ack was asked for or not: its echo may have been lost with the link. */
-  #publishFrom(link: Link, { id, session, sender, name, body, ack, again }: Call<"publish">): void {
+  #sendState(link: Link, session: string): void {
+    link.send({ t: "state", session, state: this.presence.state });
+  }
+
+  /**
+   * A repeated publish is answered whether an ack was asked for or not: its echo may have been lost with the link. What
+   * is to be kept in the database is sent before it is kept there, and answered after (protocol.md §6.9).
+   */
+  async #publishFrom(link: Link, publish: Call<"publish">): Promise<void> {
+    const { id, session, sender, name, body, ack, again, persist } = publish;
     if (!again || !this.#knows(id)) this.#publish({ id, from: session, sender, event: "broadcast", name, body }, ack);
-    if (ack || again) link.send({ t: "stored", id });
+    const persisted = persist !== undefined && (await this.#ports.archive.persist({ id, name, body }, persist));
+    if (ack || again) link.send({ t: "stored", id, ...(persisted && { persisted }) });
   }
 
   /** Whether a message has been taken. Ids are gathered from the first time that somebody asks. */
@@ -147,10 +163,17 @@ export class Channel {
     return this.#recentIds.has(id);
   }
 
-  /** Somebody's claims have changed: answers whether they may stay. */
-  async #admit(link: Link, { call, joiner }: Call<"admit">): Promise<void> {
-    const refusal = await admit(this.name, joiner, this.#ports.access);
-    link.send({ t: "done", call, ...(refusal === undefined ? {} : { error: refusal.reason }) });
+  /** Answers what a member may do now, and whether they may stay at all. */
+  async #admit(link: Link, { call, joiner, notBefore, presence }: Call<"admit">): Promise<void> {
+    const result = await admit(this.name, joiner, this.#ports.access, notBefore);
+    link.send({ t: "admitted", call, result });
+    if (presence && result.ok && result.rights?.read.presence === "granted") this.#sendState(link, joiner.session);
+  }
+
+  /** The rights of everybody here may have changed: every gateway asks anew for its members. */
+  reauthorize(): void {
+    this.#ports.access.forgetRights();
+    for (const link of this.#links.values()) link.send({ t: "reauthorize" });
   }
 
   /**

@@ -1,5 +1,7 @@
 // The ports of a channel: what it needs of the world, small enough that a test can hold it in its hand.
-import type { Down } from "../protocol/link.ts";
+import type { ChannelLimits } from "../protocol/limits.ts";
+import type { Body, Down, Joiner } from "../protocol/link.ts";
+import type { Rights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
 import type { Parcel } from "./parcel.ts";
 
@@ -71,17 +73,35 @@ export interface ChannelPorts {
   id(): string;
   /** A user tracked without a socket is offline after this long without a sign of life. */
   readonly presenceTimeoutMs: number;
+  /** Most messages that a replay by time delivers, unless the channel says otherwise. */
+  readonly maxReplay: number;
   /** Who may do what; answers from what is cached wherever it can. */
   readonly access: ChannelAccess;
+  readonly archive: Archive;
+}
+
+/** Where messages are kept beyond the ring. */
+export interface Archive {
+  /** Keeps a message for so many seconds. False when that could not be done. */
+  persist(message: { id: string; name: string; body: Body }, seconds: number): Promise<boolean>;
 }
 
 export type ChannelType = "public" | "private" | "presence" | "direct";
 
+/** What a registered channel is, as far as it matters to who joins. */
+export interface Registration {
+  readonly type: ChannelType;
+  readonly limits: Partial<ChannelLimits>;
+}
+
 /** What only PostgreSQL knows. Each throws when PostgreSQL is needed and away: the caller fails closed. */
 export interface ChannelAccess {
-  /** The type under which the name is registered; null for an open channel. */
-  registeredType(): Promise<ChannelType | null>;
-  isMember(user: string): Promise<boolean>;
+  /** How the name is registered; null for an open channel. */
+  registration(): Promise<Registration | null>;
+  /** What somebody may do in this private room, not as it was known before `notBefore` (unix ms). */
+  rights(joiner: Joiner, notBefore: number): Promise<Rights>;
+  /** Has rights asked for anew. */
+  forgetRights(): void;
   /** Whether the table of this feed is captured at all. */
   captured(): Promise<boolean>;
 }

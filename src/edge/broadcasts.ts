@@ -7,15 +7,15 @@ import { cors } from "hono/cors";
 import * as z from "zod";
 import type { Claims } from "../protocol/claims.ts";
 import { exceeds, isObject, parseJson } from "../protocol/json.ts";
-import { MAX_PAYLOAD_BYTES } from "../protocol/limits.ts";
+import { mostOf } from "../protocol/limits.ts";
 import { parseTopic, roomObject, wireTopic } from "../protocol/topics.ts";
 import { requireRole } from "./authenticate.ts";
-import type { Env } from "./env.ts";
+import { type Env, settingsOf } from "./env.ts";
 
 /** Messages of one request. */
 const MAX_BATCH = 100;
 /** Room for one payload at its limit, written with escapes, and for what surrounds it. */
-const MAX_BODY_BYTES = 2 * MAX_PAYLOAD_BYTES;
+const MAX_BODY_BYTES = 2 * mostOf.payloadBytes;
 const TOO_LARGE = "Payload size exceeds tenant limit";
 const BLANK = "can't be blank";
 
@@ -46,7 +46,8 @@ broadcasts.post("/", async (c) => {
   if (given.length > MAX_BATCH) {
     return c.json({ message: "Too many messages to broadcast, please reduce the batch size" }, 429);
   }
-  const faults = given.map(faultsOf);
+  const most = settingsOf(c.env).limits.payloadBytes;
+  const faults = given.map((message) => faultsOf(message, most));
   if (faults.some((fault) => Object.keys(fault).length > 0)) return c.json({ errors: { messages: faults } }, 422);
   for (const { topic, event, payload, private: isPrivate } of z.array(messageSchema).parse(given)) {
     await send(c.env, c.var.claims, { sub: topic, event, payload: JSON.stringify(payload), private: isPrivate });
@@ -61,7 +62,8 @@ broadcasts.post("/:topic/events/:event", async (c) => {
     return c.json({ error: "Unsupported Media Type. Use application/json or application/octet-stream" }, 415);
   }
   if (payload === undefined) return c.json({ errors: { payload: [BLANK] } }, 422);
-  if (tooLarge(payload)) return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
+  if (tooLarge(payload, settingsOf(c.env).limits.payloadBytes))
+    return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
   const { topic, event } = c.req.param();
   if (!isRoom(topic)) return c.json({ errors: { topic: ["names no room"] } }, 422);
   const sent = await send(c.env, c.var.claims, {
@@ -77,13 +79,13 @@ function onError(c: Context): Response {
   return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
 }
 
-function faultsOf(message: unknown): Record<string, string[]> {
+function faultsOf(message: unknown, most: number): Record<string, string[]> {
   const result = messageSchema.safeParse(message);
   if (!result.success) {
     return Object.fromEntries(result.error.issues.map(({ path, message }) => [String(path[0] ?? "topic"), [message]]));
   }
   if (!isRoom(result.data.topic)) return { topic: ["names no room"] };
-  return exceeds(JSON.stringify(result.data.payload), MAX_PAYLOAD_BYTES) ? { payload: [TOO_LARGE] } : {};
+  return exceeds(JSON.stringify(result.data.payload), most) ? { payload: [TOO_LARGE] } : {};
 }
 
 /** Feeds carry row changes only: nothing is broadcast on them. */
@@ -103,19 +105,19 @@ async function payloadOf(request: Request): Promise<string | Uint8Array | undefi
   return isObject(value) ? text : `{"_json":${text}}`;
 }
 
-function tooLarge(payload: string | Uint8Array): boolean {
-  return typeof payload === "string" ? exceeds(payload, MAX_PAYLOAD_BYTES) : payload.length > MAX_PAYLOAD_BYTES;
+function tooLarge(payload: string | Uint8Array, most: number): boolean {
+  return typeof payload === "string" ? exceeds(payload, most) : payload.length > most;
 }
 
 /** False when the sender may not send there. A registered channel's type decides, whatever the request says. */
 async function send(
   env: Env,
-  { role, user }: Claims,
+  { role, user, all }: Claims,
   { sub, event, payload, private: isPrivate }: Outgoing,
 ): Promise<boolean> {
   const post = (asPrivate: boolean) => {
     const channel = env.CHANNEL.getByName(roomObject(sub, asPrivate));
-    return channel.post({ role, user }, { event, payload });
+    return channel.post({ role, user, principal: { claims: all, headers: {} } }, { event, payload });
   };
   const refusal = await post(isPrivate);
   if (refusal?.moved === undefined) return refusal === null;

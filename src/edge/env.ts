@@ -1,13 +1,14 @@
 // The edge's environment: bindings of the platform, and settings read once and checked by name.
 import * as z from "zod";
 import type { Keys } from "../auth/tokens.ts";
+import type { Limits } from "../protocol/limits.ts";
 import type { Channel } from "./objects/channel.ts";
 import type { Directory } from "./objects/directory.ts";
 import type { Gateway } from "./objects/gateway.ts";
-import { tuning } from "./settings.ts";
+import { limitsFrom, tuning } from "./settings.ts";
 
 /** What wrangler.toml (or the workerd configuration of one machine) binds. Settings are text. */
-export interface Env {
+export interface Env extends Partial<Readonly<Record<keyof typeof tuning.shape, string>>> {
   readonly GATEWAY: DurableObjectNamespace<Gateway>;
   readonly CHANNEL: DurableObjectNamespace<Channel>;
   readonly DIRECTORY: DurableObjectNamespace<Directory>;
@@ -17,9 +18,6 @@ export interface Env {
   readonly REALTIME_LISTENER_SECRET: string;
   readonly DATABASE_URL: string;
   readonly REALTIME_SQL_URL?: string;
-  readonly REALTIME_GATEWAYS?: string;
-  readonly REALTIME_GATEWAY_SOCKETS?: string;
-  readonly REALTIME_PRESENCE_TIMEOUT?: string;
 }
 
 const secret = z.string().min(16, "needs at least 16 characters");
@@ -43,6 +41,7 @@ export interface Settings {
   /** Sockets on one gateway. */
   readonly gatewaySockets: number;
   readonly presenceTimeoutMs: number;
+  readonly limits: Limits;
 }
 
 let read: { readonly env: Env; readonly settings: Settings } | undefined;
@@ -62,6 +61,7 @@ export function settingsOf(env: Env): Settings {
     gateways: data.REALTIME_GATEWAYS,
     gatewaySockets: data.REALTIME_GATEWAY_SOCKETS,
     presenceTimeoutMs: data.REALTIME_PRESENCE_TIMEOUT * 1000,
+    limits: limitsFrom(data),
   };
   read = { env, settings };
   return settings;

@@ -1,6 +1,6 @@
 // The edge's settings that a person tunes, with their bounds: free of the platform, so that a start can check them first.
 import * as z from "zod";
-import { MAX_GATEWAY_SOCKETS } from "../protocol/limits.ts";
+import { defaultLimits, type Limits, MAX_GATEWAY_SOCKETS, mostOf } from "../protocol/limits.ts";
 
 /** Settings arrive as text. Outside these bounds each is refused, never adjusted. */
 export const tuning = z.object({
@@ -10,9 +10,35 @@ export const tuning = z.object({
   REALTIME_GATEWAY_SOCKETS: whole(1, 32_000).default(MAX_GATEWAY_SOCKETS),
   /** Seconds until a user tracked without a socket is offline. */
   REALTIME_PRESENCE_TIMEOUT: whole(1, 86_400).default(300),
+  // The limits, see protocol/limits.ts. A rate of 0 is none.
+  REALTIME_MESSAGES_PER_MINUTE: whole(0, mostOf.perMinute).default(defaultLimits.messagesPerMinute),
+  REALTIME_PRESENCE_PER_MINUTE: whole(0, mostOf.perMinute).default(defaultLimits.presencePerMinute),
+  REALTIME_JOINS_PER_MINUTE: whole(0, mostOf.perMinute).default(defaultLimits.joinsPerMinute),
+  REALTIME_MAX_CHANNELS: whole(1, 10_000).default(defaultLimits.channels),
+  REALTIME_MAX_PAYLOAD: whole(1, mostOf.payloadBytes).default(defaultLimits.payloadBytes),
+  REALTIME_MAX_PRESENCE: whole(1, mostOf.presenceBytes).default(defaultLimits.presenceBytes),
+  REALTIME_MAX_FRAME: whole(1_000, 30_000_000).default(defaultLimits.frameBytes),
+  REALTIME_MAX_REPLAY: whole(1, mostOf.replay).default(defaultLimits.replay),
+  /** Seconds. */
+  REALTIME_IDLE_TIMEOUT: whole(5, 86_400).default(defaultLimits.idleMs / 1_000),
 });
 
 function whole(least: number, most: number) {
   const error = `must be a whole number from ${least} to ${most}`;
   return z.coerce.number({ error }).int({ error }).min(least, { error }).max(most, { error });
+}
+
+/** The limits that the settings make. */
+export function limitsFrom(settings: z.infer<typeof tuning>): Limits {
+  return {
+    messagesPerMinute: settings.REALTIME_MESSAGES_PER_MINUTE,
+    presencePerMinute: settings.REALTIME_PRESENCE_PER_MINUTE,
+    joinsPerMinute: settings.REALTIME_JOINS_PER_MINUTE,
+    channels: settings.REALTIME_MAX_CHANNELS,
+    payloadBytes: settings.REALTIME_MAX_PAYLOAD,
+    presenceBytes: settings.REALTIME_MAX_PRESENCE,
+    frameBytes: settings.REALTIME_MAX_FRAME,
+    replay: settings.REALTIME_MAX_REPLAY,
+    idleMs: settings.REALTIME_IDLE_TIMEOUT * 1_000,
+  };
 }

@@ -47,7 +47,7 @@ async function newSession(request: Request, env: Env): Promise<SessionRecord | R
   if (token === "") return failure(401, "API key is missing");
   try {
     const claims = await verifyToken(token, settingsOf(env).keys, Date.now());
-    return { id: crypto.randomUUID(), version, claims, connectedAt: Date.now() };
+    return { id: crypto.randomUUID(), version, claims, connectedAt: Date.now(), headers: {} };
   } catch (error) {
     if (!(error instanceof TokenError)) throw error;
     return failure(401, error.message.replace(/ \d+ seconds ago$/, ""));

@@ -1,14 +1,15 @@
 // Broadcasts from clients: checked, given an id, and handed to the channel (protocol.md §6).
 import { type ClientFrame, UserBroadcast } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
-import { MAX_PAYLOAD_BYTES } from "../protocol/limits.ts";
 import { type Body, broadcastBody } from "../protocol/link.ts";
+import { parsePersist } from "../protocol/persist.ts";
+import { isPrivateObject } from "../protocol/topics.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Membership } from "./membership.ts";
 
 /** Handles a `broadcast` frame. Who asked for acks hears of every failure by reply, others by a system message. */
 export function handleBroadcast(gateway: Gateway, membership: Membership, frame: ClientFrame): void {
-  const { session, room, claims, ack } = membership;
+  const { session, room, claims, ack, rights } = membership;
   const refuse = (code: string, message: string): void => {
     if (ack) gateway.reply(session, frame, "error", { error: code });
     else gateway.system(membership, "broadcast", "error", message);
@@ -16,25 +17,61 @@ export function handleBroadcast(gateway: Gateway, membership: Membership, frame:
   if (room.object.startsWith("feed:")) {
     return refuse("unauthorized", "A feed carries row changes only: nothing can be broadcast on it");
   }
+  if (isOverRate(gateway, membership, refuse)) return;
+  const { broadcast, persistence } = rights.write;
+  if (broadcast === "failed") return refuse("rls_policy_error", "A policy on realtime.messages raised an error");
+  if (broadcast === "denied") return refuse("unauthorized", "You do not have permissions to write to this Channel");
   const content = contentOf(frame.payload);
   if (content === undefined) return refuse("invalid_payload", 'A broadcast needs an object with a string "event"');
-  if (tooLarge(content.body)) {
-    return refuse("payload_size_exceeded", `A broadcast payload holds at most ${MAX_PAYLOAD_BYTES} bytes`);
+  const most = membership.limits.payloadBytes ?? gateway.limits.payloadBytes;
+  if (tooLarge(content.body, most)) {
+    return refuse("payload_size_exceeded", `A broadcast payload holds at most ${most} bytes`);
   }
-  const publish = { id: gateway.newId(), session: session.id, sender: claims.user, ...content };
-  const stored = (error: string | undefined): void => {
-    if (error === undefined) gateway.reply(session, frame, "ok", {});
-    else gateway.reply(session, frame, "error", { error });
+  // On a public channel it means nothing (protocol.md §6.9).
+  const persist = isPrivateObject(room.object) ? content.persist : undefined;
+  if (persist === "invalid") return refuse("invalid_persist_ttl", "persist takes a ttl from 1 to 259200 seconds");
+  const { name, body } = content;
+  const publish = {
+    id: gateway.newId(),
+    session: session.id,
+    sender: claims.user,
+    name,
+    body,
+    ...(persist !== undefined && persistence === "granted" && { persist }),
   };
-  if (!room.publish(publish, ack ? stored : undefined)) {
+  if (!room.publish(publish, ack ? (outcome) => gateway.stored(session, frame, outcome) : undefined)) {
     refuse("channel_unavailable", "The channel cannot be reached: the message was not sent");
   }
 }
 
-/** The user's event name and the body that goes on: for text the payload as the sender wrote it, all keys included. */
-function contentOf(payload: unknown): { name: string; body: Body } | undefined {
+/** Takes a message off the membership's allowance; when there is none left says so, but not to every single message. */
+function isOverRate(
+  gateway: Gateway,
+  { rates: { messages }, ack }: Membership,
+  refuse: (code: string, message: string) => void,
+): boolean {
+  const now = gateway.now();
+  if (messages.take(now)) return false;
+  if (ack || messages.tells(now)) {
+    const wait = messages.waitSeconds(now);
+    const limit = `${messages.perMinute} a minute (REALTIME_MESSAGES_PER_MINUTE)`;
+    refuse("too_many_messages", `Too many messages per second: at most ${limit}, go on in ${wait} s`);
+  }
+  return true;
+}
+
+interface Content {
+  /** The user's event name. */
+  readonly name: string;
+  readonly body: Body;
+  readonly persist?: ReturnType<typeof parsePersist>;
+}
+
+/** What goes on: of a text frame the payload as the sender wrote it, all keys included. */
+function contentOf(payload: unknown): Content | undefined {
   if (payload instanceof UserBroadcast) {
-    return { name: payload.event, body: broadcastBody(payload.event, payload.payload) };
+    const { event, metadata } = payload;
+    return { name: event, body: broadcastBody(event, payload.payload), persist: parsePersist(metadata.persist) };
   }
   if (!isObject(payload)) return undefined;
   // `meta` is ours to give; stock clients take any payload with `ids` for a row change and break on it (protocol.md §0).
@@ -43,6 +80,6 @@ function contentOf(payload: unknown): { name: string; body: Body } | undefined {
   return typeof name === "string" ? { name, body: JSON.stringify(rest) } : undefined;
 }
 
-function tooLarge(body: Body): boolean {
-  return typeof body === "string" ? exceeds(body, MAX_PAYLOAD_BYTES) : body.length > MAX_PAYLOAD_BYTES;
+function tooLarge(body: Body, most: number): boolean {
+  return typeof body === "string" ? exceeds(body, most) : body.length > most;
 }

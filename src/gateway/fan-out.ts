@@ -17,6 +17,7 @@ export class FanOut implements Deliveries {
   messages(room: Room, batch: readonly Outgoing[]): void {
     for (const membership of room.members.values()) {
       const { session } = membership;
+      if (membership.rights.read.broadcast !== "granted") continue;
       for (const outgoing of batch) {
         const { from, access } = outgoing.message;
         if (from === session.id && !membership.self) continue;
@@ -51,24 +52,29 @@ export class FanOut implements Deliveries {
     const send = ({ session: to, topic, joinRef }: Membership): void =>
       this.#send(to, encodeFrame(to.version, joinRef, null, topic, "presence_state", payload));
     if (session === null) {
-      for (const member of room.members.values()) if (member.presenceEnabled) send(member);
+      for (const member of room.members.values()) if (member.presenceEnabled && seesPresence(member)) send(member);
       return;
     }
     const member = room.members.get(session);
-    if (member !== undefined) send(member);
+    if (member !== undefined && seesPresence(member)) send(member);
   }
 
   diff(room: Room, diff: PresenceDiff): void {
     const payload = JSON.stringify(diff);
     const isPublic = room.object.startsWith("public:");
     const frames = new Map<string, string>();
-    for (const { session, topic, presenceEnabled } of room.members.values()) {
+    for (const member of room.members.values()) {
       // Public channels send diffs to everybody, private ones to who takes part (protocol.md §7.3).
-      if (!isPublic && !presenceEnabled) continue;
+      if (!seesPresence(member) || (!isPublic && !member.presenceEnabled)) continue;
+      const { session, topic } = member;
       const { version } = session;
       const frame = frames.get(version) ?? encodeFrame(version, null, null, topic, "presence_diff", payload);
       frames.set(version, frame);
       this.#send(session, frame);
     }
   }
+}
+
+function seesPresence({ rights }: Membership): boolean {
+  return rights.read.presence === "granted";
 }

@@ -4,10 +4,11 @@ import type { Claims } from "../protocol/claims.ts";
 import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
-import { exceeds, isObject } from "../protocol/json.ts";
-import { IDLE_MS, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
+import { exceeds } from "../protocol/json.ts";
+import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
 import type { Position } from "../protocol/positions.ts";
-import { parseTopic } from "../protocol/topics.ts";
+import { allRights } from "../protocol/rights.ts";
+import { isPrivateObject, parseTopic } from "../protocol/topics.ts";
 import { bindingIds, echoBindings, isServed, parseBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { FanOut } from "./fan-out.ts";
@@ -16,8 +17,12 @@ import type { Membership } from "./membership.ts";
 import type { Frame } from "./outgoing.ts";
 import type { GatewayPorts, JoinRecord, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
+import { membershipRates, sessionRates } from "./rates.ts";
+import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
+import { reauthorize, refreshToken } from "./standing.ts";
+import type { Stored } from "./under-way.ts";
 
 const SWEEP_MS = 30_000;
 
@@ -35,12 +40,22 @@ export class Gateway implements RoomEvents {
   open(record: SessionRecord, socket: Socket): void {
     this.sessions.set(record.id, this.#session(record, socket));
     this.#ports.store.putSession(record);
-    this.#ports.timers.alarm(this.#ports.timers.now() + SWEEP_MS);
+    this.#ports.timers.alarm(this.now() + SWEEP_MS);
   }
 
   #session(record: SessionRecord, socket: Socket): Session {
-    const lastSeen = socket.seenAt ?? this.#ports.timers.now();
-    return { ...record, socket, topics: new Map(), lastSeen, unread: 0, queued: 0 };
+    const now = this.now();
+    const rates = sessionRates(this.limits, record.claims.role, now);
+    return {
+      headers: {},
+      ...record,
+      socket,
+      topics: new Map(),
+      lastSeen: socket.seenAt ?? now,
+      unread: 0,
+      queued: 0,
+      rates,
+    };
   }
 
   /**
@@ -64,7 +79,9 @@ export class Gateway implements RoomEvents {
       const bindings = bindingsOf(record);
       for (const { feed } of bindings) this.room(feed, positions.get(feed));
       const room = this.room(record.object, positions.get(record.object));
-      this.#enter({ ...record, session, room, bindings });
+      // A join of an earlier deploy was judged by what held then.
+      const { rights = allRights, limits = {} } = record;
+      this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits }));
     }
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
@@ -85,9 +102,10 @@ export class Gateway implements RoomEvents {
   receive(id: string, data: string | ArrayBuffer): void {
     const session = this.sessions.get(id);
     if (session === undefined) return;
-    session.lastSeen = this.#ports.timers.now();
+    session.lastSeen = this.now();
     session.unread = 0;
-    const tooLarge = typeof data === "string" ? exceeds(data, MAX_FRAME_BYTES) : data.byteLength > MAX_FRAME_BYTES;
+    const most = this.limits.frameBytes;
+    const tooLarge = typeof data === "string" ? exceeds(data, most) : data.byteLength > most;
     if (tooLarge) return this.#end(session, closes.frameTooLarge);
     try {
       this.#dispatch(session, decodeFrame(session.version, data), lengthOf(data));
@@ -109,7 +127,7 @@ export class Gateway implements RoomEvents {
 
   /** Keeps a frame until the join of its topic is answered. */
   #queue(session: Session, waiting: (() => void)[], frame: ClientFrame, length: number): void {
-    if (waiting.length >= MAX_QUEUED_FRAMES || session.queued + length > MAX_FRAME_BYTES) {
+    if (waiting.length >= MAX_QUEUED_FRAMES || session.queued + length > this.limits.frameBytes) {
       const reason = "TooManyFrames: Too many frames before the join was answered";
       return this.reply(session, frame, "error", { reason });
     }
@@ -127,7 +145,7 @@ export class Gateway implements RoomEvents {
       case "presence":
         return handlePresence(this, membership, frame);
       case "access_token":
-        return this.#refresh(membership, frame);
+        return refreshToken(this, membership, frame);
       case "phx_leave":
         // A leave of an earlier life of this topic is over already (protocol.md §3.8).
         if (frame.joinRef !== null && frame.joinRef !== membership.joinRef) return;
@@ -145,6 +163,23 @@ export class Gateway implements RoomEvents {
     return this.#ports.id();
   }
 
+  /** Unix ms. */
+  now(): number {
+    return this.#ports.timers.now();
+  }
+
+  get limits(): Limits {
+    return this.#ports.limits;
+  }
+
+  databaseReady(): Promise<boolean> {
+    return this.#ports.databaseReady();
+  }
+
+  after(ms: number, run: () => void): void {
+    this.#ports.timers.after(ms, run);
+  }
+
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
     if (token !== undefined) return this.#ports.verify(token);
     const late = this.#late(session.claims);
@@ -157,8 +192,11 @@ export class Gateway implements RoomEvents {
     if ("reason" in topic) return this.reply(session, frame, "error", topic);
     const before = session.topics.get(frame.topic);
     if (before?.state === "joined") this.#leave(before.membership);
-    if (session.topics.size >= MAX_CHANNELS) {
+    if (session.topics.size >= this.limits.channels) {
       return this.reply(session, frame, "error", { reason: "ChannelRateLimitReached: Too many channels" });
+    }
+    if (!session.rates.joins.take(this.now())) {
+      return this.reply(session, frame, "error", { reason: "ClientJoinRateLimitReached: Too many joins per second" });
     }
     const joining = { state: "joining", joinRef: frame.joinRef, waiting: [] as (() => void)[] } as const;
     session.topics.set(frame.topic, joining);
@@ -188,24 +226,25 @@ export class Gateway implements RoomEvents {
 
   #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
     const { room, request, claims, presenceKey, bindings, problems, joined } = admitted;
-    const { private: _private, token: _token, replay: _replay, resume: _resume, ...wishes } = request;
-    const membership = {
-      session,
+    const { self, ack, presenceEnabled, postgresChanges } = request;
+    const { ok: _ok, rights = allRights, limits = {}, ...standing } = joined;
+    const membership = this.#membership({
+      ...{ session, room, bindings, claims, rights, limits, self, ack, presenceKey, presenceEnabled, postgresChanges },
       topic: frame.topic,
-      room,
-      ...wishes,
       joinRef: frame.joinRef,
-      claims,
-      presenceKey,
       tracked: null,
-      bindings,
-    };
+    });
     this.#enter(membership);
     this.keep(membership);
-    const { ok: _ok, ...standing } = joined;
-    this.reply(session, frame, "ok", { postgres_changes: echoBindings(request.postgresChanges), ...standing });
+    this.reply(session, frame, "ok", { postgres_changes: echoBindings(postgresChanges), ...standing });
     for (const message of problems) this.system(membership, "postgres_changes", "error", message);
     if (bindings.length > 0) this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+    if (request.replicationReady) tellWhenReady(this, membership);
+  }
+
+  #membership(parts: Omit<Membership, "rates" | "refreshes">): Membership {
+    const { session, limits, claims } = parts;
+    return { ...parts, rates: membershipRates(session.rates, limits, claims.role, this.now()), refreshes: 0 };
   }
 
   #enter(membership: Membership): void {
@@ -217,11 +256,11 @@ export class Gateway implements RoomEvents {
       feedRoom.subscribers.add(membership);
       feedRoom.entered();
     }
-    this.#watchExpiry(membership);
+    this.watchExpiry(membership);
   }
 
   /** Writes a membership down for the gateway's next life. */
-  keep({ session, room, bindings: _made, ...wishes }: Membership): void {
+  keep({ session, room, bindings: _made, rates: _rates, refreshes: _refreshes, ...wishes }: Membership): void {
     this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object });
   }
 
@@ -239,40 +278,13 @@ export class Gateway implements RoomEvents {
   }
 
   /** Whether a membership is still the one of its topic: it may have ended while an answer was under way. */
-  #stands(membership: Membership): boolean {
+  stands(membership: Membership): boolean {
     const topic = membership.session.topics.get(membership.topic);
     return topic?.state === "joined" && topic.membership === membership;
   }
 
-  /** A new token on an open channel. A private one asks again whether its bearer may stay (protocol.md §9.1). */
-  #refresh(membership: Membership, frame: ClientFrame): void {
-    const token = isObject(frame.payload) ? frame.payload.access_token : null;
-    if (typeof token !== "string" || token.startsWith("sb_")) return;
-    this.#ports.verify(token).then(
-      (claims) => {
-        if (!this.#stands(membership)) return;
-        if (!membership.room.object.startsWith("private:")) return this.#reclaim(membership, claims);
-        const joiner = { session: membership.session.id, role: claims.role, user: claims.user };
-        membership.room.admit(joiner, (refusal) => {
-          if (!this.#stands(membership)) return;
-          if (refusal === undefined) this.#reclaim(membership, claims);
-          else this.#putOut(membership, refusal.replace("Unauthorized: ", ""));
-        });
-      },
-      (error: unknown) => {
-        if (!this.#stands(membership)) return;
-        this.#putOut(membership, error instanceof Error ? error.message : "The token provided is not a valid JWT");
-      },
-    );
-  }
-
-  #reclaim(membership: Membership, claims: Claims): void {
-    membership.claims = claims;
-    this.keep(membership);
-    this.#watchExpiry(membership);
-  }
-
-  #putOut(membership: Membership, reason: string): void {
+  /** Puts a member out for good, saying why. */
+  putOut(membership: Membership, reason: string): void {
     this.system(membership, "system", "error", reason);
     this.drop(membership, "phx_close", {});
   }
@@ -290,6 +302,12 @@ export class Gateway implements RoomEvents {
 
   reply(session: Session, frame: ClientFrame, status: "ok" | "error", response: object): void {
     this.send(session, encodeReply(session.version, frame, status, response));
+  }
+
+  /** Answers a broadcast that asked for an ack. One that was kept in the database is told its id (protocol.md §6.9). */
+  stored(session: Session, frame: ClientFrame, { id, persisted, error }: Parameters<Stored>[0]): void {
+    if (error === undefined) this.reply(session, frame, "ok", persisted ? { id } : {});
+    else this.reply(session, frame, "error", { error });
   }
 
   /** Sends a system message on a channel (protocol.md §4). */
@@ -321,18 +339,18 @@ export class Gateway implements RoomEvents {
 
   /** Closes sockets that have been silent too long (protocol.md §1.5), and ends what an expired token had opened. */
   alarm(): void {
-    const silent = this.#ports.timers.now() - IDLE_MS;
+    const silent = this.now() - this.limits.idleMs;
     for (const session of [...this.sessions.values()]) {
       if (session.lastSeen < silent) this.#end(session, closes.idle);
       else this.#expire(session);
     }
-    if (this.sessions.size > 0) this.#ports.timers.alarm(this.#ports.timers.now() + SWEEP_MS);
+    if (this.sessions.size > 0) this.#ports.timers.alarm(this.now() + SWEEP_MS);
   }
 
   /** Tokens that outlive the next sweep are looked at by it. */
-  #watchExpiry({ claims }: Membership): void {
+  watchExpiry({ claims }: Membership): void {
     const expiresAt = (claims.exp ?? Number.POSITIVE_INFINITY) * 1000;
-    if (expiresAt < this.#ports.timers.now() + SWEEP_MS) this.#ports.timers.alarm(expiresAt);
+    if (expiresAt < this.now() + SWEEP_MS) this.#ports.timers.alarm(expiresAt);
   }
 
   /** The client joins again with whatever token it holds by then: `phx_close` would end the channel for good. */
@@ -341,7 +359,7 @@ export class Gateway implements RoomEvents {
       if (topic.state !== "joined") continue;
       const { membership } = topic;
       const late = this.#late(membership.claims);
-      if (late < 0) this.#watchExpiry(membership);
+      if (late < 0) this.watchExpiry(membership);
       else {
         this.system(membership, "system", "error", `Token has expired ${Math.round(late)} seconds ago`);
         this.drop(membership, "phx_error", { reason: "token expired" });
@@ -351,7 +369,7 @@ export class Gateway implements RoomEvents {
 
   /** Seconds since a token has expired; negative before that. */
   #late({ exp }: Claims): number {
-    return exp === null ? Number.NEGATIVE_INFINITY : this.#ports.timers.now() / 1000 - exp;
+    return exp === null ? Number.NEGATIVE_INFINITY : this.now() / 1000 - exp;
   }
 
   // What rooms tell.
@@ -365,8 +383,17 @@ export class Gateway implements RoomEvents {
   gone(room: Room, reason: string, rejoin: boolean): void {
     for (const membership of [...room.members.values()]) {
       if (rejoin) this.drop(membership, "phx_error", { reason });
-      else this.#putOut(membership, reason);
+      else this.putOut(membership, reason);
     }
+  }
+
+  reauthorize(room: Room): void {
+    void reauthorize(this, room);
+  }
+
+  /** Policies have changed: asks anew what everybody in a private room may do. */
+  reauthorizeAll(): void {
+    for (const room of this.#rooms.values()) if (isPrivateObject(room.object)) this.reauthorize(room);
   }
 
   empty(room: Room): void {

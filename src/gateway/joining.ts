@@ -6,6 +6,7 @@ import { type JoinRequest, parseJoin } from "../protocol/join.ts";
 import { type Joined, type Joiner, NOT_CAPTURED } from "../protocol/link.ts";
 import { feedObject, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
 import { type BadBinding, type Binding, bindingIds, isServed, parseBinding } from "./bindings.ts";
+import { joinerOf } from "./membership.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
 
@@ -45,24 +46,25 @@ export async function join(
   admitted: (result: Admitted) => void,
 ): Promise<void> {
   const request = parseJoin(frame.payload);
+  if (request.replay === "invalid") throw new JoinRefused("UnableToReplayMessages: Replay params are not valid");
+  const { replay } = request;
   const claims = await host.claimsOf(session, request.token);
-  const joiner = { session: session.id, role: claims.role, user: claims.user };
   const ids = bindingIds(request.postgresChanges);
   const parsed = request.postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1));
   // A feed that nobody is in yet is let go after a while, and a join may take longer.
   const holds = parsed.filter(isServed).map(({ feed }) => host.room(feed).hold());
   try {
-    const { bindings, problems } = await openFeeds(host, joiner, parsed);
+    const { bindings, problems } = await openFeeds(host, (feed) => joinerOf(session, claims, feed), parsed);
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
     const wishes = {
       presence: request.presenceEnabled,
-      ...(request.replay === undefined ? {} : { replay: request.replay }),
+      ...(replay === undefined ? {} : { replay }),
       ...(request.resume === undefined ? {} : { resume: request.resume }),
     };
     const enter = (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
       const room = host.room(object);
       return new Promise((resolve) => {
-        room.join(joiner, wishes, (joined) => {
+        room.join(joinerOf(session, claims, object), wishes, (joined) => {
           if (joined.ok) admitted({ room, request, claims, presenceKey, bindings, problems, joined });
           resolve(joined.ok ? undefined : joined);
         });
@@ -80,11 +82,11 @@ export async function join(
 /** Opens the feeds of all subscriptions, so that changes flow before the client hears that it has joined. */
 async function openFeeds(
   host: JoinHost,
-  joiner: Joiner,
+  joiner: (feed: string) => Joiner,
   parsed: readonly (Binding | BadBinding)[],
 ): Promise<{ bindings: Binding[]; problems: string[] }> {
   const results = await Promise.all(
-    parsed.map((binding) => ("error" in binding ? binding : openFeed(host, joiner, binding))),
+    parsed.map((binding) => ("error" in binding ? binding : openFeed(host, joiner(binding.feed), binding))),
   );
   return {
     bindings: results.filter(isServed),

@@ -1,7 +1,12 @@
 // A membership: one session in one channel, with what it asked for when it joined.
 
 import type { Claims } from "../protocol/claims.ts";
+import type { ChannelLimits } from "../protocol/limits.ts";
+import type { Joiner } from "../protocol/link.ts";
+import type { Rights } from "../protocol/rights.ts";
+import { isPrivateObject } from "../protocol/topics.ts";
 import type { Binding } from "./bindings.ts";
+import type { SessionRates } from "./rates.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
 
@@ -13,6 +18,12 @@ export interface Membership {
   readonly room: Room;
   /** The claims of the join's own token: they may differ from the session's. */
   claims: Claims;
+  /** What it may do here, and how much. */
+  rights: Rights;
+  limits: Partial<ChannelLimits>;
+  rates: Pick<SessionRates, "messages" | "presence">;
+  /** How many tokens have come on the open channel. */
+  refreshes: number;
   readonly self: boolean;
   readonly ack: boolean;
   readonly presenceKey: string;
@@ -23,4 +34,10 @@ export interface Membership {
   /** The row-change subscriptions as the client wrote them, and those of them that are served. */
   readonly postgresChanges: readonly unknown[];
   readonly bindings: readonly Binding[];
+}
+
+/** A session as the channel of an object is to judge it. Only of a private one are policies asked, which see all claims. */
+export function joinerOf({ id, headers }: Session, { role, user, all }: Claims, object: string): Joiner {
+  const joiner = { session: id, role, user };
+  return isPrivateObject(object) ? { ...joiner, principal: { claims: all, headers } } : joiner;
 }

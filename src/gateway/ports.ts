@@ -1,8 +1,10 @@
 // The ports of a gateway: what it needs of the world, small enough that a test can hold it in its hand.
 
 import type { Claims } from "../protocol/claims.ts";
+import type { ChannelLimits, Limits } from "../protocol/limits.ts";
 import type { Down, Up } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
+import type { Rights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
 import type { SessionRecord } from "./session.ts";
 
@@ -34,6 +36,9 @@ export interface JoinRecord {
   readonly object: string;
   readonly joinRef: string | null;
   readonly claims: Claims;
+  readonly rights?: Rights;
+  /** Those that the channel sets for itself. */
+  readonly limits?: Partial<ChannelLimits>;
   readonly self: boolean;
   readonly ack: boolean;
   readonly presenceKey: string;
@@ -69,6 +74,9 @@ export interface GatewayPorts {
   id(): string;
   /** Opens a link to a channel object. Rejects when it cannot be reached. */
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
+  readonly limits: Limits;
+  /** Whether what the database sends reaches its channels now. */
+  databaseReady(): Promise<boolean>;
   /** Verifies a token. Throws an error whose `code` and `message` the client may see. */
   verify(token: string): Promise<Claims>;
   /** Tells of something worth knowing that no client is to be told. */

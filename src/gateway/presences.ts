@@ -1,7 +1,6 @@
 // Presence frames from clients: track and untrack (protocol.md §7.1).
 import type { ClientFrame } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
-import { MAX_PRESENCE_BYTES } from "../protocol/limits.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Membership } from "./membership.ts";
 
@@ -16,10 +15,20 @@ export function handlePresence(gateway: Gateway, membership: Membership, frame: 
   if (!isObject(frame.payload)) return answer("Presence payload must be a map");
   const { event, payload: meta = {} } = frame.payload;
   if (event === undefined) return answer(undefined);
+  const now = gateway.now();
+  const rate = membership.rates.presence;
+  if (!rate.take(now)) {
+    const limit = `${rate.perMinute} calls a minute (REALTIME_PRESENCE_PER_MINUTE)`;
+    return answer(`Client presence rate limit exceeded: at most ${limit}, go on in ${rate.waitSeconds(now)} s`);
+  }
   switch (typeof event === "string" ? event.toLowerCase() : "") {
     case "track":
       if (!isObject(meta)) return answer("Presence track payload must be a map");
-      if (exceeds(JSON.stringify(meta), MAX_PRESENCE_BYTES)) return answer("Track message size exceeded");
+      if (membership.rights.write.presence !== "granted") {
+        return answer("Unauthorized: You do not have permissions to track presence in this Channel");
+      }
+      if (exceeds(JSON.stringify(meta), membership.limits.presenceBytes ?? gateway.limits.presenceBytes))
+        return answer("Track message size exceeded");
       membership.presenceEnabled = true;
       membership.tracked = meta;
       gateway.keep(membership);

@@ -1,5 +1,5 @@
 // A room: the gateway's side of one channel. Keeps the link up, loses nothing on the way, and gathers what comes.
-import type { Down, Joined, Joiner, PresenceDiff, PresenceState, Up } from "../protocol/link.ts";
+import type { Admission, Down, Joined, Joiner, PresenceDiff, PresenceState, Up } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
 import { type Answer, type CallDraft, Calls } from "./calls.ts";
 import type { Membership } from "./membership.ts";
@@ -31,6 +31,8 @@ export interface RoomEvents {
   /** What was missed while the link was down cannot be had: members have to start anew. */
   lost(room: Room): void;
   gone(room: Room, reason: string, rejoin: boolean): void;
+  /** The rights of everybody here may have changed. */
+  reauthorize(room: Room): void;
   /** Nobody is here and the link is closed for good: forget the room. */
   empty(room: Room): void;
 }
@@ -118,9 +120,15 @@ export class Room {
     if (this.#position !== undefined) this.#ports.store.putPosition(this.object, this.#position);
   }
 
-  /** Asks the channel whether a member with new claims may stay. */
-  admit(joiner: Joiner, answer: (error: string | undefined) => void): void {
-    this.#call({ t: "admit", joiner }, (down) => answer(errorOf(down)));
+  /** Asks the channel what a member may do now. */
+  admit(
+    question: Pick<Extract<Up, { t: "admit" }>, "joiner" | "notBefore" | "presence">,
+    answer: (result: Admission) => void,
+  ): void {
+    this.#call({ t: "admit", ...question }, (down) => {
+      if (down instanceof Error) answer({ ok: false, reason: down.message });
+      else if (down.t === "admitted") answer(down.result);
+    });
   }
 
   /** Tells the channel that a session has left, and lets the link go when it was the last. */
@@ -239,10 +247,13 @@ export class Room {
         this.#calls.answer(down);
         return this.release();
       case "done":
+      case "admitted":
         this.#calls.answer(down);
         return this.release();
+      case "reauthorize":
+        return this.#events.reauthorize(this);
       case "stored":
-        this.#underWay.settle(down.id, down.error);
+        this.#underWay.settle(down);
         return this.release();
       case "state":
         return this.#deliveries.state(this, down.session, down.state);

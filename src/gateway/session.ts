@@ -3,6 +3,7 @@ import type { Claims } from "../protocol/claims.ts";
 import type { Version } from "../protocol/frames.ts";
 import type { Membership } from "./membership.ts";
 import type { Socket } from "./ports.ts";
+import type { SessionRates } from "./rates.ts";
 
 /** A session as it is kept. */
 export interface SessionRecord {
@@ -11,9 +12,12 @@ export interface SessionRecord {
   readonly claims: Claims;
   /** Unix ms. */
   readonly connectedAt: number;
+  /** The `x-*` headers of the upgrade, which policies may read (protocol.md §1.2). */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export interface Session extends SessionRecord {
+  readonly headers: Readonly<Record<string, string>>;
   readonly socket: Socket;
   /** By wire topic. */
   readonly topics: Map<string, Topic>;
@@ -23,6 +27,7 @@ export interface Session extends SessionRecord {
   unread: number;
   /** Length of all frames that wait for a join. */
   queued: number;
+  readonly rates: SessionRates;
 }
 
 /** A topic of a session: its join is under way, or it is joined. */

@@ -1,10 +1,11 @@
 // Publishes under way: on their way to the channel, and not yet known to have arrived.
 import { MAX_UNDER_WAY, MAX_UNDER_WAY_LENGTH } from "../protocol/limits.ts";
-import type { Up } from "../protocol/link.ts";
+import type { Down, Up } from "../protocol/link.ts";
 
 type Publish = Extract<Up, { t: "publish" }>;
 export type PublishDraft = Omit<Publish, "t" | "ack" | "again">;
-export type Stored = (error: string | undefined) => void;
+export type Stored = (outcome: Outcome) => void;
+type Outcome = Extract<Down, { t: "stored" }>;
 
 interface Entry {
   readonly up: Publish;
@@ -37,11 +38,11 @@ export class UnderWay {
   }
 
   /** The channel has said what became of a publish. */
-  settle(id: string, error: string | undefined): void {
-    const entry = this.#entries.get(id);
+  settle(outcome: Outcome): void {
+    const entry = this.#entries.get(outcome.id);
     if (entry === undefined) return;
     this.#remove(entry);
-    entry.stored?.(error);
+    entry.stored?.(outcome);
   }
 
   #remove({ up }: Entry): void {

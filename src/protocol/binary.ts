@@ -1,6 +1,6 @@
 // Binary frames of protocol 2.0.0: kind 3 from clients, kind 4 to them (protocol.md §2.3).
 import { type ClientFrame, MalformedFrame, TOO_DEEP, UserBroadcast } from "./frames.ts";
-import { isDeeper, type JsonText, parseJson } from "./json.ts";
+import { isDeeper, isObject, type JsonText, parseJson } from "./json.ts";
 import { MAX_DEPTH } from "./limits.ts";
 
 const USER_BROADCAST_PUSH = 3;
@@ -41,7 +41,7 @@ export function decodeUserBroadcast(bytes: Uint8Array): ClientFrame {
   const ref = field(refLength);
   const topic = field(topicLength);
   const event = field(eventLength);
-  field(metadataLength);
+  const metadata = metadataLength === 0 ? {} : parseJson(field(metadataLength));
   const rest = bytes.subarray(offset);
   const payload = encoding === ENCODING_BINARY ? rest.slice() : jsonOf(rest);
   return {
@@ -49,7 +49,7 @@ export function decodeUserBroadcast(bytes: Uint8Array): ClientFrame {
     ref: ref === "" ? null : ref,
     topic,
     event: "broadcast",
-    payload: new UserBroadcast(event, payload),
+    payload: new UserBroadcast(event, payload, isObject(metadata) ? metadata : {}),
   };
 }
 

@@ -17,9 +17,12 @@ export interface ClientFrame {
 export class UserBroadcast {
   readonly event: string;
   readonly payload: JsonText | Uint8Array;
-  constructor(event: string, payload: JsonText | Uint8Array) {
+  /** The frame's metadata. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+  constructor(event: string, payload: JsonText | Uint8Array, metadata: Readonly<Record<string, unknown>> = {}) {
     this.event = event;
     this.payload = payload;
+    this.metadata = metadata;
   }
 }
 

@@ -1,6 +1,6 @@
 // The join payload: what a client asks for when it joins a topic (protocol.md §3.2).
 import * as z from "zod";
-import { MAX_BINDINGS, MAX_BINDINGS_LENGTH, MAX_KEY_LENGTH, MAX_REPLAY } from "./limits.ts";
+import { defaultLimits, MAX_BINDINGS, MAX_BINDINGS_LENGTH, MAX_KEY_LENGTH, mostOf } from "./limits.ts";
 import type { Position } from "./positions.ts";
 import { boundedText } from "./text.ts";
 
@@ -13,7 +13,7 @@ const count = z.number().int().nonnegative();
 
 const replaySchema = z.object({
   since: count.default(0),
-  limit: count.default(MAX_REPLAY).transform((limit) => Math.min(Math.max(limit, 1), MAX_REPLAY)),
+  limit: count.default(defaultLimits.replay).transform((limit) => Math.min(Math.max(limit, 1), mostOf.replay)),
 });
 const positionSchema = z.object({ epoch: boundedText(0, 64), seq: count });
 
@@ -21,10 +21,11 @@ const broadcastSchema = z
   .object({
     self: flag,
     ack: flag,
-    replay: replaySchema.optional().catch(undefined),
+    replay: z.union([replaySchema.nullish(), z.unknown().transform(() => "invalid" as const)]).optional(),
+    replication_ready: flag,
     resume: positionSchema.optional().catch(undefined),
   })
-  .catch({ self: false, ack: false });
+  .catch({ self: false, ack: false, replication_ready: false });
 
 const presenceSchema = z
   .object({
@@ -40,7 +41,7 @@ const presenceSchema = z
 const configSchema = z
   .object({
     private: flag,
-    broadcast: broadcastSchema.default({ self: false, ack: false }),
+    broadcast: broadcastSchema.default({ self: false, ack: false, replication_ready: false }),
     presence: presenceSchema.default({ key: "", enabled: false }),
     postgres_changes: z
       .array(z.unknown())
@@ -50,7 +51,7 @@ const configSchema = z
   })
   .catch({
     private: false,
-    broadcast: { self: false, ack: false },
+    broadcast: { self: false, ack: false, replication_ready: false },
     presence: { key: "", enabled: false },
     postgres_changes: [],
   });
@@ -68,8 +69,10 @@ export interface JoinRequest {
   readonly self: boolean;
   /** Every broadcast is answered. */
   readonly ack: boolean;
+  /** Wants to hear when what the database sends is delivered (§4). */
+  readonly replicationReady: boolean;
   /** Deliver the newest `limit` messages that are not older than `since`, unix ms. */
-  readonly replay: { readonly since: number; readonly limit: number } | undefined;
+  readonly replay: { readonly since: number; readonly limit: number } | "invalid" | undefined;
   /** Deliver everything after this position. */
   readonly resume: Position | undefined;
   /** The presence key; empty: the server makes one up. */
@@ -100,7 +103,8 @@ export function parseJoin(payload: unknown): JoinRequest {
     private: wanted.private,
     self: wanted.broadcast.self,
     ack: wanted.broadcast.ack,
-    replay: wanted.broadcast.replay,
+    replicationReady: wanted.broadcast.replication_ready,
+    replay: wanted.broadcast.replay ?? undefined,
     resume: wanted.broadcast.resume,
     presenceKey: wanted.presence.key,
     presenceEnabled: wanted.presence.enabled,

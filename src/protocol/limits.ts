@@ -1,15 +1,80 @@
 // Limits: every bound of the wire in one place, with its reason.
+import * as z from "zod";
 
-/** Largest frame taken from a client, bytes; a larger one closes the socket with 1009 (protocol.md §1.5). */
-export const MAX_FRAME_BYTES = 5_000_000;
+/** The limits that a channel may have of its own. */
+export interface ChannelLimits {
+  /** Broadcasts of one socket a minute; 0: any number. A minute's allowance may be sent at once. */
+  readonly messagesPerMinute: number;
+  /** Calls of track and untrack of one socket a minute; 0: any number. */
+  readonly presencePerMinute: number;
+  /** Largest broadcast payload, bytes of its JSON text or binary. */
+  readonly payloadBytes: number;
+  /** Largest tracked presence payload, bytes of JSON. */
+  readonly presenceBytes: number;
+  /** Most messages that a replay by time delivers to a joining client (protocol.md §6.7). */
+  readonly replay: number;
+}
+
+/** All limits that can be set; those of a channel hold where it has none of its own. */
+export interface Limits extends ChannelLimits {
+  /** Channels on one socket (protocol.md §11.1). */
+  readonly channels: number;
+  /** Joins of one socket a minute; 0: any number. */
+  readonly joinsPerMinute: number;
+  /** Largest frame taken from a client, bytes; a larger one closes the socket with 1009 (protocol.md §1.5). */
+  readonly frameBytes: number;
+  /** A socket with no frame from the client for this long is closed with 1000 (protocol.md §1.5). */
+  readonly idleMs: number;
+}
+
+/** Contract C47 for the rates, protocol.md §11.1 for the sizes. */
+export const defaultLimits: Limits = {
+  messagesPerMinute: 60,
+  presencePerMinute: 10,
+  payloadBytes: 3_000_000,
+  presenceBytes: 100_000,
+  replay: 25,
+  channels: 100,
+  joinsPerMinute: 600,
+  frameBytes: 5_000_000,
+  idleMs: 60_000,
+};
+
+/** The largest that a limit may be set to: a message shares a few rows of the ring, a replay is read as a whole. */
+export const mostOf = {
+  payloadBytes: 10_000_000,
+  presenceBytes: 1_000_000,
+  replay: 1_000,
+  perMinute: 1_000_000,
+} as const;
+
+const rate = z.number().int().min(0).max(mostOf.perMinute).optional().catch(undefined);
+const size = (most: number) => z.number().int().min(1).max(most).optional().catch(undefined);
+const channelLimitsSchema = z
+  .object({
+    messages_per_minute: rate,
+    presence_per_minute: rate,
+    payload_bytes: size(mostOf.payloadBytes),
+    presence_bytes: size(mostOf.presenceBytes),
+    replay: size(mostOf.replay),
+  })
+  .catch({});
+
+/** The limits that a channel's metadata sets for itself, under `limits`; a value out of bounds counts as not set. */
+export function limitsOf(metadata: Readonly<Record<string, unknown>>): Partial<ChannelLimits> {
+  const set = channelLimitsSchema.parse(metadata.limits ?? {});
+  const named = {
+    messagesPerMinute: set.messages_per_minute,
+    presencePerMinute: set.presence_per_minute,
+    payloadBytes: set.payload_bytes,
+    presenceBytes: set.presence_bytes,
+    replay: set.replay,
+  };
+  return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
+}
+
 /** Deepest nesting of a frame, objects and lists: the platform's own recursion gives up at some thousands. */
 export const MAX_DEPTH = 500;
-/** Largest broadcast payload, bytes of its JSON or binary text: a ring row must stay below the platform's 2 MB a row. */
-export const MAX_PAYLOAD_BYTES = 1_000_000;
-/** A socket with no frame from the client for this long is closed with 1000 (protocol.md §1.5). */
-export const IDLE_MS = 60_000;
-/** Channels on one socket (protocol.md §11.1). */
-export const MAX_CHANNELS = 100;
 /** Row-change subscriptions of one channel. */
 export const MAX_BINDINGS = 100;
 /** Frames that may wait on one topic while its join runs. */
@@ -18,12 +83,8 @@ export const MAX_QUEUED_FRAMES = 100;
 export const MAX_UNREAD_BYTES = 64_000_000;
 /** Sockets on one gateway object; the next one is tried when it is full. */
 export const MAX_GATEWAY_SOCKETS = 4_096;
-/** Most messages a replay by time delivers to a joining client (protocol.md §6.7). */
-export const MAX_REPLAY = 25;
 /** Most messages a resume delivers; a client further behind is told `recovered: false` and fetches anew. */
 export const MAX_RESUME = 10_000;
-/** Largest tracked presence payload, bytes of JSON. */
-export const MAX_PRESENCE_BYTES = 100_000;
 /** Longest presence key, UTF-16 units. */
 export const MAX_KEY_LENGTH = 256;
 /** Longest schema or table name, UTF-16 units: PostgreSQL's own limit is 63 bytes. */

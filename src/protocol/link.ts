@@ -3,7 +3,9 @@
 // A link message is a header, one line of JSON, and for messages and publishes a body that is passed on unparsed:
 // text after a newline, or bytes after the header's length in two bytes.
 import type { JsonText } from "./json.ts";
+import type { ChannelLimits } from "./limits.ts";
 import type { Position } from "./positions.ts";
+import type { Rights } from "./rights.ts";
 
 /** Told with every link, so that a channel of a later deploy knows in which version it is spoken to. */
 export const LINK_VERSION = 1;
@@ -47,6 +49,14 @@ export interface Joiner {
   readonly session: string;
   readonly role: string;
   readonly user: string | null;
+  /** What policies are asked with; only a private room has any. */
+  readonly principal?: Principal;
+}
+
+/** A distinct set of claims, with the headers of the request that brought them, whose row-level security decides. */
+export interface Principal {
+  readonly claims: Readonly<Record<string, unknown>>;
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** Why a feed cannot be joined whose table nobody has subscribed. */
@@ -72,8 +82,15 @@ export type Up =
       readonly replay?: { readonly since: number; readonly limit: number };
       readonly resume?: Position;
     }
-  /** Asks whether a member with new claims may stay. */
-  | { readonly t: "admit"; readonly call: number; readonly joiner: Joiner }
+  /** Asks what a member may do now: its claims have changed, or its rights may have since `notBefore` (unix ms). */
+  | {
+      readonly t: "admit";
+      readonly call: number;
+      readonly joiner: Joiner;
+      readonly notBefore: number;
+      /** Wants the state of presence if it may have it. */
+      readonly presence: boolean;
+    }
   | { readonly t: "leave"; readonly session: string }
   | {
       readonly t: "publish";
@@ -86,6 +103,8 @@ export type Up =
       readonly ack: boolean;
       /** Sent before on a link that broke: drop it if its id is known. */
       readonly again: boolean;
+      /** To be kept in the database for so many seconds. */
+      readonly persist?: number;
     }
   | {
       readonly t: "track";
@@ -105,20 +124,32 @@ export interface PresenceDiff {
   readonly leaves: PresenceState;
 }
 
-/** The answer to a join. */
-export type Joined =
+/** Whether somebody may be in a channel. */
+export type Admission =
   | {
       readonly ok: true;
+      /** Absent: all of them. */
+      readonly rights?: Rights;
+      /** Those that the channel sets for itself. */
+      readonly limits?: Partial<ChannelLimits>;
+    }
+  | Refusal;
+
+export interface Refusal {
+  readonly ok: false;
+  readonly reason: string;
+  /** The name is registered as the other kind of room: join there instead. */
+  readonly moved?: "public" | "private";
+}
+
+/** The answer to a join. */
+export type Joined =
+  | (Extract<Admission, { ok: true }> & {
       readonly position: Position;
       /** Present when the join asked to resume: whether all that was missed follows. */
       readonly recovered?: boolean;
-    }
-  | {
-      readonly ok: false;
-      readonly reason: string;
-      /** The name is registered as the other kind of room: join there instead. */
-      readonly moved?: "public" | "private";
-    };
+    })
+  | Refusal;
 
 /** What a channel says to a gateway. */
 export type Down =
@@ -131,8 +162,11 @@ export type Down =
   /** The state of presence for one session, or (null) for all of the gateway's. */
   | { readonly t: "state"; readonly session: string | null; readonly state: PresenceState }
   | ({ readonly t: "diff" } & PresenceDiff)
-  /** A publish that asked for an ack is durable, or was refused. */
-  | { readonly t: "stored"; readonly id: string; readonly error?: string }
+  | { readonly t: "admitted"; readonly call: number; readonly result: Admission }
+  /** The rights of everybody in a private room may have changed: ask again. */
+  | { readonly t: "reauthorize" }
+  /** A publish that asked for an ack is durable, in the database too if it is `persisted`, or was refused. */
+  | { readonly t: "stored"; readonly id: string; readonly persisted?: true; readonly error?: string }
   | { readonly t: "done"; readonly call: number; readonly error?: string }
   /** Everybody is put out of the channel; with `rejoin` they may come back at once. */
   | { readonly t: "gone"; readonly reason: string; readonly rejoin: boolean };

@@ -65,6 +65,11 @@ export function roomObject(sub: string, isPrivate: boolean): string {
   return `${isPrivate ? "private" : "public"}:${sub}`;
 }
 
+/** Whether an object is that of a private room. */
+export function isPrivateObject(object: string): boolean {
+  return object.startsWith("private:");
+}
+
 /** Name of the object of a feed. */
 export function feedObject(feed: string): string {
   return `feed:${feed}`;

@@ -17,7 +17,13 @@ export type Query = <Row extends z.ZodType>(
   row: Row,
   statement: string,
   params?: unknown[],
+  options?: QueryOptions,
 ) => Promise<z.output<Row>[]>;
+
+export interface QueryOptions {
+  /** Has PostgreSQL end the statement after so long, which is told as StoreUnavailable. */
+  readonly statementTimeoutMs?: number;
+}
 
 /** PostgreSQL, or the way to it, does not answer. */
 export class StoreUnavailable extends Error {
@@ -60,10 +66,16 @@ export function openDatabase(env: DatabaseEnv): Query {
   // The driver lets `fetchOptions.headers` replace its own headers, so the secret travels as its auth token.
   const token = endpoint === undefined ? undefined : env.REALTIME_LISTENER_SECRET;
   const sql = neon(env.DATABASE_URL, token === undefined ? {} : { authToken: token });
-  return async (row, statement, params = []) => {
+  return async (row, statement, params = [], { statementTimeoutMs } = {}) => {
     try {
-      const signal = AbortSignal.timeout(STATEMENT_TIMEOUT_MS);
-      return z.array(row).parse(await sql.query(statement, params, { fetchOptions: { signal } }));
+      const fetchOptions = { signal: AbortSignal.timeout(STATEMENT_TIMEOUT_MS) };
+      if (statementTimeoutMs === undefined) {
+        return z.array(row).parse(await sql.query(statement, params, { fetchOptions }));
+      }
+      // Both in one round trip.
+      const limit = sql.query("select set_config('statement_timeout', $1, true)", [String(statementTimeoutMs)]);
+      const [, rows] = await sql.transaction([limit, sql.query(statement, params)], { fetchOptions });
+      return z.array(row).parse(rows);
     } catch (error) {
       throw storeError(error);
     }

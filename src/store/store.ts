@@ -1,6 +1,9 @@
 // The store: everything the edge reads and writes in PostgreSQL, one part a resource.
 import { channelStore } from "./channels.ts";
 import { type DatabaseEnv, openDatabase } from "./database.ts";
+import { listenerStore } from "./listener.ts";
+import { messageStore } from "./messages.ts";
+import { rightsStore } from "./rights.ts";
 import { subscriptionStore } from "./subscriptions.ts";
 import { tableStore } from "./tables.ts";
 
@@ -9,5 +12,12 @@ export type Store = ReturnType<typeof openStore>;
 /** Opens the store. Cheap: no connection is made before the first statement, and none is kept. */
 export function openStore(env: DatabaseEnv) {
   const query = openDatabase(env);
-  return { channels: channelStore(query), subscriptions: subscriptionStore(query), tables: tableStore(query) };
+  return {
+    channels: channelStore(query),
+    listener: listenerStore(query),
+    messages: messageStore(query),
+    rights: rightsStore(query),
+    subscriptions: subscriptionStore(query),
+    tables: tableStore(query),
+  };
 }

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { memoryOf } from "../../scripts/bench/proc.ts";
 import { broadcast, Clients, eventually, join, uniqueName, type Version, versions } from "../support/clients.ts";
 import { type Frame, Garbage } from "../support/garbage.ts";
+import { unlimited } from "../support/peers.ts";
 import { childrenOf } from "../support/processes.ts";
 import { binaryBroadcast, RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
@@ -29,7 +30,7 @@ let stack: TestStack;
 
 beforeAll(async () => {
   // One gateway for all, and no limit of messages: this is about what comes through the door.
-  stack = await startStack({ env: { REALTIME_GATEWAYS: "1", REALTIME_MESSAGES_PER_MINUTE: "0" } });
+  stack = await startStack({ env: { REALTIME_GATEWAYS: "1", ...unlimited } });
 });
 
 afterAll(() => stack?.stop());

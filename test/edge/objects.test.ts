@@ -96,11 +96,12 @@ describe("what PostgreSQL knows", () => {
       const access = new CachedAccess({ kind: "public", sub: "x" }, env, store);
       const { promise: answer, resolve } = Promise.withResolvers<Response>();
       const postgres = vi.spyOn(globalThis, "fetch").mockReturnValue(answer);
-      const asked = access.registeredType();
+      const asked = access.registration();
       await vi.waitFor(() => expect(postgres).toHaveBeenCalled());
       access.set({ id: "1", slug: "x", name: "x", type: "private", metadata: {} });
       resolve(Response.json({ command: "SELECT", fields: [], rows: [], rowCount: 0 }));
-      expect([await asked, await access.registeredType()]).toEqual(["private", "private"]);
+      const told = { type: "private", limits: {} };
+      expect([await asked, await access.registration()]).toEqual([told, told]);
       postgres.mockRestore();
     });
   });

@@ -35,6 +35,16 @@ export const channelStoreSuite: Record<string, (store: ChannelStore) => void> = 
     ]);
     expect([store.ringBody(0), store.ringBody(1)?.length]).toEqual(["new", 200_000]);
   },
+  "a ring body larger than a row comes back whole, and leaves nothing behind when it is written over": (store) => {
+    const body = `x${"😀".repeat(900_000)}é`;
+    store.putRing({ slot: 0, first: 1, last: 1, at: 10, body });
+    expect(store.ringBody(0) === body).toBe(true);
+    store.putRing({ slot: 0, first: 2, last: 2, at: 20, body: "small" });
+    expect(store.ringBody(0)).toBe("small");
+    store.putRing({ slot: 0, first: 3, last: 3, at: 30, body });
+    store.clear();
+    expect(store.ringBody(0)).toBeUndefined();
+  },
   "members come back as they were put, and go one by one": (store) => {
     store.putMember(member);
     store.putMember({ ...member, ref: "r2", user: "u" });

@@ -28,6 +28,8 @@ export interface ClientOptions {
   readonly vsn?: Version;
   /** The anon key unless given. */
   readonly key?: string;
+  /** The access token of a user who has signed in, asked for as often as the client does. */
+  readonly token?: () => Promise<string>;
   /** Where the client connects, if not to the stack itself. */
   readonly url?: string;
   /** How often the client sends a heartbeat, and how long it waits for the answer, milliseconds. */
@@ -43,8 +45,9 @@ export class Clients {
   }
 
   /** A client that connects when its first channel is joined. */
-  open({ vsn = "2.0.0", key = this.#stack.anonKey, url = this.#stack.url, heartbeatMs }: ClientOptions = {}) {
+  open({ vsn = "2.0.0", key = this.#stack.anonKey, url = this.#stack.url, heartbeatMs, token }: ClientOptions = {}) {
     const client = createClient(url, key, {
+      ...(token && { accessToken: token }),
       auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
       realtime: {
         vsn,

@@ -6,8 +6,10 @@ import type { ChannelLink, JoinRecord, LinkEvents, SessionStore, Socket } from "
 import type { SessionRecord } from "../../src/gateway/session.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
+import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
 import { type Down, decodeLink, encodeLink, type Up } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
+import type { Rights } from "../../src/protocol/rights.ts";
 import type { Timers } from "../../src/protocol/timers.ts";
 import { parseObjectName } from "../../src/protocol/topics.ts";
 
@@ -106,9 +108,16 @@ export class MemorySessionStore implements SessionStore {
   deletePosition = (object: string): void => void this.#positions.delete(object);
 }
 
+/** What somebody may do who may do nothing. */
+export const noRights: Rights = {
+  read: { broadcast: "denied", presence: "denied" },
+  write: { broadcast: "denied", presence: "denied", persistence: "denied" },
+};
+
 const openAccess: ChannelAccess = {
-  registeredType: async () => null,
-  isMember: async () => false,
+  registration: async () => null,
+  rights: async () => noRights,
+  forgetRights: () => {},
   captured: async () => true,
 };
 
@@ -168,6 +177,8 @@ export class World {
   #wires: Wire[] = [];
   #ids = 0;
   access: ChannelAccess = openAccess;
+  /** Rates are off: these tests send as fast as they like. */
+  limits: Limits = { ...defaultLimits, messagesPerMinute: 0, presencePerMinute: 0, joinsPerMinute: 0 };
   verify = async (_token: string): Promise<Claims> => {
     throw new Error("no tokens in this world");
   };
@@ -188,6 +199,8 @@ export class World {
       timers: this.clock.timers(life),
       id: this.id,
       presenceTimeoutMs: 300_000,
+      maxReplay: this.limits.replay,
+      archive: { persist: async () => false },
       access: this.access,
     };
     const core = new Channel(name, ports, greeted);
@@ -208,6 +221,8 @@ export class World {
       timers: this.clock.timers(life),
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
+      limits: this.limits,
+      databaseReady: async () => true,
       verify: (token) => this.verify(token),
       log: () => {},
     });

@@ -1,7 +1,9 @@
 // Interleavings: joins, leaves, tokens, presence and restarts that cross each other's way.
+
 import { expect, test } from "vitest";
 import type { Claims } from "../../src/protocol/claims.ts";
-import { settled, World, type WorldClient } from "../support/world.ts";
+import { allRights } from "../../src/protocol/rights.ts";
+import { noRights, settled, World, type WorldClient } from "../support/world.ts";
 
 const TOPIC = "realtime:room";
 const OBJECT = "public:room";
@@ -152,7 +154,7 @@ test("a slow join that was superseded takes nothing from the join that took its 
 test("a join slower than a feed is kept for nobody still hears the row changes that it was promised", async () => {
   const world = new World();
   const type = pending<null>();
-  world.access = { ...world.access, registeredType: () => type.promise };
+  world.access = { ...world.access, registration: () => type.promise };
   const ann = world.connect("g1");
   join(world, "g1", ann, "1", { postgres_changes: [{ event: "*", schema: "public", table: "t" }] });
   await world.clock.pass(6_000);
@@ -207,7 +209,11 @@ test("a token that has expired since the socket opened joins nothing more", asyn
 /** A private channel whose one member has joined it; `identities` says whose a token is. */
 async function privately(identities: Record<string, Promise<Claims>>): Promise<{ world: World; ann: WorldClient }> {
   const world = new World();
-  world.access = { ...world.access, registeredType: async () => "private", isMember: async (user) => user === "ann" };
+  world.access = {
+    ...world.access,
+    registration: async () => ({ type: "private", limits: {} }),
+    rights: async ({ user }) => (user === "ann" ? allRights : noRights),
+  };
   world.verify = (token) => identities[token] ?? Promise.reject(new Error("Failed to validate JWT signature"));
   const ann = world.connect("g1", "2.0.0", { role: "authenticated", user: "ann", exp: null, all: {} });
   join(world, "g1", ann, "1", { private: true });

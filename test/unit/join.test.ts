@@ -12,6 +12,7 @@ describe("join payloads", () => {
       self: false,
       ack: false,
       replay: undefined,
+      replicationReady: false,
       resume: undefined,
       presenceKey: "",
       presenceEnabled: false,
@@ -33,7 +34,7 @@ describe("join payloads", () => {
     const join = parseJoin({
       config: {
         private: "TRUE",
-        broadcast: { self: true, ack: 7, replay: "x" },
+        broadcast: { self: true, ack: 7, replay: null, resume: 3 },
         presence: { key: 5, enabled: "true" },
       },
     });
@@ -47,10 +48,15 @@ describe("join payloads", () => {
     expect(parseJoin({ access_token: "a", user_token: "b" }).token).toBe("b");
   });
 
-  test("a replay is clamped to 1 to 25 messages, and a resume needs a whole position", () => {
-    const broadcast = { replay: { since: 5, limit: 1000 }, resume: { epoch: "e" } };
-    expect(parseJoin({ config: { broadcast } })).toMatchObject({ replay: { since: 5, limit: 25 }, resume: undefined });
+  test("a replay asks for 1 to 1,000 messages, 25 where it does not say, and a resume needs a whole position", () => {
+    const broadcast = { replay: { since: 5, limit: 5000 }, resume: { epoch: "e" } };
+    expect(parseJoin({ config: { broadcast } })).toMatchObject({
+      replay: { since: 5, limit: 1000 },
+      resume: undefined,
+    });
     expect(parseJoin({ config: { broadcast: { replay: { limit: 0 } } } }).replay).toEqual({ since: 0, limit: 1 });
+    expect(parseJoin({ config: { broadcast: { replay: {} } } }).replay).toEqual({ since: 0, limit: 25 });
+    expect(parseJoin({ config: { broadcast: { replay: { since: "yesterday" } } } }).replay).toBe("invalid");
   });
 });
 

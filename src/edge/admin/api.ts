@@ -1,7 +1,7 @@
 // The admin API: what `nself realtime` and dashboards call, mounted at /admin/v1 behind the role service_role.
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
+import { mostOf } from "../../protocol/limits.ts";
 import { channels } from "./channels.ts";
 import { connections } from "./connections.ts";
 import { messages } from "./messages.ts";
@@ -12,7 +12,7 @@ import { status } from "./status.ts";
 import { subscriptions } from "./subscriptions.ts";
 
 /** Room for what surrounds a payload, and for payloads written with escapes or blanks that parsing removes. */
-const MAX_BODY_BYTES = 2 * MAX_PAYLOAD_BYTES;
+const MAX_BODY_BYTES = 2 * mostOf.payloadBytes;
 
 const limit = bodyLimit({
   maxSize: MAX_BODY_BYTES,

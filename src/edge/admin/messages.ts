@@ -2,9 +2,9 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
-import { MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
 import type { RegisteredChannel } from "../../store/channels.ts";
 import type { StoredMessage } from "../objects/rpc.ts";
+import { tuning } from "../settings.ts";
 import { body, MAX_NAME_LENGTH, name, query } from "./input.ts";
 import { findRoom, isPrivate } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
@@ -36,8 +36,9 @@ export const messages = new Hono<AdminEnv>()
     const { ports } = c.var;
     const { event, payload, sender } = c.req.valid("json");
     const text = JSON.stringify(payload);
-    if (exceeds(text, MAX_PAYLOAD_BYTES)) {
-      throw new Problem("too_large", `payload: larger than the limit of 1 MB (${MAX_PAYLOAD_BYTES} bytes of JSON)`);
+    const most = tuning.parse(c.env).REALTIME_MAX_PAYLOAD;
+    if (exceeds(text, most)) {
+      throw new Problem("too_large", `payload: larger than the limit of ${most} bytes of JSON (REALTIME_MAX_PAYLOAD)`);
     }
     const { registered, object } = await findRoom(ports, c.req.param("channel"));
     if (sender !== undefined && registered !== undefined) await requireMember(ports, registered, sender);

@@ -1,6 +1,5 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
-import { IDLE_MS, MAX_CHANNELS, MAX_PAYLOAD_BYTES } from "../../protocol/limits.ts";
 import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { tuning } from "../settings.ts";
 import { register } from "./channels.ts";
@@ -12,16 +11,19 @@ const DEFAULT_CHANNEL = "general";
 export const status = new Hono<AdminEnv>()
   .get("/status", async (c) => {
     const { ports } = c.var;
+    const settings = tuning.parse(c.env);
     const [connections, stored] = await Promise.all([openConnections(ports), storeStatus(ports)]);
     return c.json({
       ...stored,
       connections: connections.length,
       active_subscriptions: connections.reduce((sum, { subscriptions }) => sum + subscriptions, 0),
       limits: {
-        max_payload_bytes: MAX_PAYLOAD_BYTES,
-        max_channels_per_connection: MAX_CHANNELS,
-        max_connections_per_gateway: tuning.parse(c.env).REALTIME_GATEWAY_SOCKETS,
-        idle_seconds: IDLE_MS / 1000,
+        messages_per_minute: settings.REALTIME_MESSAGES_PER_MINUTE,
+        presence_calls_per_minute: settings.REALTIME_PRESENCE_PER_MINUTE,
+        max_payload_bytes: settings.REALTIME_MAX_PAYLOAD,
+        max_channels_per_connection: settings.REALTIME_MAX_CHANNELS,
+        max_connections_per_gateway: settings.REALTIME_GATEWAY_SOCKETS,
+        idle_seconds: settings.REALTIME_IDLE_TIMEOUT,
       },
     });
   })

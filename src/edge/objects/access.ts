@@ -1,9 +1,13 @@
 // What only PostgreSQL knows of a channel, kept by its object so that few joins have to ask.
-import type { ChannelAccess, ChannelStore, ChannelType } from "../../channel/ports.ts";
+import type { ChannelAccess, ChannelStore, Registration } from "../../channel/ports.ts";
+import { limitsOf } from "../../protocol/limits.ts";
+import type { Joiner } from "../../protocol/link.ts";
+import type { Rights } from "../../protocol/rights.ts";
 import type { ObjectName } from "../../protocol/topics.ts";
 import { parseFeedName } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
 import type { Env } from "../env.ts";
+import { RightsCache } from "./rights-cache.ts";
 import type { ChannelConfig } from "./rpc.ts";
 
 /** How long "it is not registered", "it is captured" and the like hold before PostgreSQL is asked again. */
@@ -16,18 +20,19 @@ const AWAY_MS = 2_000;
 /** A feed that is not captured may be in a moment: the user is just about to subscribe it. */
 const NOT_CAPTURED_MS = 1_000;
 
-/** The registration as far as access goes; null: the name is not registered. */
-type Registration = { readonly id: string; readonly type: ChannelType } | null;
+/** A registration as it is kept, or told; null: the name is not registered. */
+type Registered = Pick<ChannelConfig, "id" | "type" | "metadata"> | null;
 
 export class CachedAccess implements ChannelAccess {
   readonly #name: ObjectName;
   readonly #env: Env;
   readonly #store: ChannelStore;
-  #registration: { readonly value: Registration; readonly until: number } | undefined;
-  #asking: Promise<Registration> | undefined;
+  #registration: { readonly value: Registration | null; readonly until: number } | undefined;
+  #asking: Promise<Registration | null> | undefined;
   /** How often a registration was told: what PostgreSQL was asked for before counts less than what was told since. */
   #tellings = 0;
   #awayUntil = 0;
+  readonly #rights = new RightsCache((joiner) => this.#askRights(joiner));
   #captured: { readonly value: boolean; readonly until: number } | undefined;
 
   constructor(name: ObjectName, env: Env, store: ChannelStore) {
@@ -36,13 +41,31 @@ export class CachedAccess implements ChannelAccess {
     this.#store = store;
   }
 
-  async registeredType(): Promise<ChannelType | null> {
-    return (await this.#lookup())?.type ?? null;
+  registration(): Promise<Registration | null> {
+    return this.#lookup();
   }
 
-  async isMember(user: string): Promise<boolean> {
-    const registration = await this.#lookup();
-    return registration !== null && this.#ask(() => openStore(this.#env).channels.isMember(registration.id, user));
+  /** The registration as it was last told; undefined when nobody has, or it is not registered. */
+  get known(): Registration | undefined {
+    return this.#registration?.value ?? undefined;
+  }
+
+  rights(joiner: Joiner, notBefore: number): Promise<Rights> {
+    return this.#rights.get(joiner, notBefore);
+  }
+
+  forgetRights(): void {
+    this.#rights.clear();
+  }
+
+  /** One round trip, in which the registration is told too. */
+  async #askRights({ role, user, principal }: Joiner): Promise<Rights> {
+    const tellings = this.#tellings;
+    const { claims, headers } = principal ?? { claims: {}, headers: {} };
+    const question = { topic: this.#name.sub, role, user, claims, headers };
+    const { channel, ...rights } = await this.#ask(() => openStore(this.#env).rights.ask(question));
+    if (this.#tellings === tellings) this.#remember(channel);
+    return rights;
   }
 
   async captured(): Promise<boolean> {
@@ -57,10 +80,11 @@ export class CachedAccess implements ChannelAccess {
   /** Takes a registration that somebody who knows has told. */
   set(config: ChannelConfig | null): void {
     this.#tellings++;
-    this.#remember(config === null ? null : { id: config.id, type: config.type });
+    this.#remember(config);
   }
 
-  #remember(value: Registration): void {
+  #remember(channel: Registered): void {
+    const value = channel && { type: channel.type, limits: limitsOf(channel.metadata) };
     this.#registration = { value, until: Date.now() + FRESH_MS };
     // An open channel keeps nothing; what was once registered is known even while PostgreSQL is away.
     if (value !== null || this.#store.get("registration") !== undefined) {
@@ -69,7 +93,7 @@ export class CachedAccess implements ChannelAccess {
   }
 
   /** The registration, from what is kept while that is fresh. Joins that come at once ask once. */
-  async #lookup(): Promise<Registration> {
+  async #lookup(): Promise<Registration | null> {
     if (this.#registration !== undefined && Date.now() < this.#registration.until) return this.#registration.value;
     this.#asking ??= this.#askRegistration().finally(() => {
       this.#asking = undefined;
@@ -77,16 +101,16 @@ export class CachedAccess implements ChannelAccess {
     return this.#asking;
   }
 
-  async #askRegistration(): Promise<Registration> {
+  async #askRegistration(): Promise<Registration | null> {
     const tellings = this.#tellings;
     try {
       const found = await this.#ask(() => openStore(this.#env).channels.findSlug(this.#name.sub));
-      if (this.#tellings === tellings) this.#remember(found === undefined ? null : { id: found.id, type: found.type });
+      if (this.#tellings === tellings) this.#remember(found ?? null);
     } catch (error) {
       if (this.#tellings !== tellings) return this.#registration?.value ?? null;
       const kept = this.#store.get("registration");
       if (kept === undefined) throw error;
-      this.#registration = { value: JSON.parse(kept), until: Date.now() + FRESH_MS };
+      this.#registration = { value: parseRegistration(kept), until: Date.now() + FRESH_MS };
     }
     return this.#registration?.value ?? null;
   }
@@ -104,4 +128,10 @@ export class CachedAccess implements ChannelAccess {
       throw error;
     }
   }
+}
+
+/** What an earlier deploy has kept knows no limits. */
+function parseRegistration(kept: string): Registration | null {
+  const value: (Pick<Registration, "type"> & Partial<Registration>) | null = JSON.parse(kept);
+  return value && { limits: {}, ...value };
 }

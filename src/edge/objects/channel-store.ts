@@ -8,20 +8,28 @@ const KEPT_SIGHTS = 10_000;
 export const channelTables = [
   "CREATE TABLE IF NOT EXISTS named (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
   "CREATE TABLE IF NOT EXISTS ring (slot INTEGER PRIMARY KEY, first INTEGER, last INTEGER, at INTEGER, body TEXT)",
+  "CREATE TABLE IF NOT EXISTS ring_parts (slot INTEGER, part INTEGER, body TEXT, PRIMARY KEY (slot, part)) WITHOUT ROWID",
   `CREATE TABLE IF NOT EXISTS members (ref TEXT PRIMARY KEY, key TEXT NOT NULL, user TEXT, session TEXT, gateway TEXT,
      meta TEXT NOT NULL, seenAt INTEGER NOT NULL) WITHOUT ROWID`,
   "CREATE TABLE IF NOT EXISTS sights (user TEXT PRIMARY KEY, metadata TEXT NOT NULL, seenAt INTEGER NOT NULL) WITHOUT ROWID",
 ];
 
+/** Longest text of one row, UTF-16 units: a row holds 2 MB, and a unit is at most 3 bytes. */
+const MAX_PART_LENGTH = 600_000;
+
 type Row<T> = { [K in keyof T]: T[K] & SqlStorageValue };
 
 export class SqliteChannelStore implements ChannelStore {
   readonly #tables: Tables;
+  /** Slots whose body goes on in `ring_parts`. */
+  readonly #parted: Set<number>;
   /** How many sights there are, once it has been counted: counting reads, and bills, every row. */
   #sights: number | undefined;
 
   constructor(tables: Tables) {
     this.#tables = tables;
+    const parted = tables.read<{ slot: number }>("SELECT DISTINCT slot FROM ring_parts");
+    this.#parted = new Set(parted.map(({ slot }) => slot));
   }
 
   get(key: string): string | undefined {
@@ -37,12 +45,21 @@ export class SqliteChannelStore implements ChannelStore {
   }
 
   ringBody(slot: number): string | undefined {
-    return this.#tables.read<{ body: string }>("SELECT body FROM ring WHERE slot = ?", slot)[0]?.body;
+    const first = this.#tables.read<{ body: string }>("SELECT body FROM ring WHERE slot = ?", slot)[0]?.body;
+    if (first === undefined || !this.#parted.has(slot)) return first;
+    const query = "SELECT body FROM ring_parts WHERE slot = ? ORDER BY part";
+    return [first, ...this.#tables.read<{ body: string }>(query, slot).map(({ body }) => body)].join("");
   }
 
   putRing({ slot, first, last, at, body }: RingRow): void {
-    const values = [slot, first, last, at, body];
+    if (this.#parted.delete(slot)) this.#tables.erase("DELETE FROM ring_parts WHERE slot = ?", slot);
+    const [head = "", ...rest] = partsOf(body);
+    const values = [slot, first, last, at, head];
     this.#tables.write("INSERT OR REPLACE INTO ring (slot, first, last, at, body) VALUES (?, ?, ?, ?, ?)", ...values);
+    if (rest.length > 0) this.#parted.add(slot);
+    for (const [part, text] of rest.entries()) {
+      this.#tables.write("INSERT INTO ring_parts (slot, part, body) VALUES (?, ?, ?)", slot, part, text);
+    }
   }
 
   members(): MemberRow[] {
@@ -96,7 +113,25 @@ export class SqliteChannelStore implements ChannelStore {
   }
 
   clear(): void {
-    for (const table of ["ring", "members", "sights"]) this.#tables.erase(`DELETE FROM ${table}`);
+    this.#parted.clear();
+    for (const table of ["ring", "ring_parts", "members", "sights"]) this.#tables.erase(`DELETE FROM ${table}`);
     this.#sights = 0;
   }
+}
+
+/** A text in parts that each fit a row; none begins in the middle of a character. */
+function partsOf(text: string): string[] {
+  if (text.length <= MAX_PART_LENGTH) return [text];
+  const parts: string[] = [];
+  for (let at = 0; at < text.length; ) {
+    const end = at + MAX_PART_LENGTH;
+    const splits = isHighSurrogate(text.charCodeAt(end - 1));
+    parts.push(text.slice(at, splits ? end - 1 : end));
+    at = splits ? end - 1 : end;
+  }
+  return parts;
+}
+
+function isHighSurrogate(unit: number): boolean {
+  return unit >= 0xd800 && unit < 0xdc00;
 }

@@ -1,15 +1,18 @@
 // The channel object: one a topic. Wakes the channel core, and the gateway core for clients that came straight here.
 import { DurableObject } from "cloudflare:workers";
-import { admit, isPrivateType } from "../../channel/admission.ts";
+import { isPrivateType, judge } from "../../channel/admission.ts";
 import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import type { Batch } from "../../protocol/changes.ts";
-import { isObject, parseJson } from "../../protocol/json.ts";
-import { broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
+import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
+import { limitsOf } from "../../protocol/limits.ts";
+import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
+import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
+import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
@@ -20,9 +23,12 @@ import type {
   ChannelConfig,
   ChannelRpc,
   ConnectionEntry,
+  PostedMessage,
   PresenceEntry,
   PresenceStatus,
+  Sender,
   StoredMessage,
+  Unposted,
 } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
 import {
@@ -75,6 +81,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         access: this.#access,
         id: () => crypto.randomUUID(),
         presenceTimeoutMs: settingsOf(env).presenceTimeoutMs,
+        maxReplay: settingsOf(env).limits.replay,
+        archive: { persist: (message, seconds) => this.#persist(message, seconds) },
       },
       this.#links(),
     );
@@ -192,14 +200,36 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
-  async post(
-    sender: { role: string; user: string | null },
-    { event, payload }: { event: string; payload: string | Uint8Array },
-  ): Promise<{ reason: string; moved?: "public" | "private" } | null> {
-    const refusal = await admit(this.#name, sender, this.#access);
-    if (refusal !== undefined) return refusal;
-    this.#core.publish({ name: event, body: broadcastBody(event, payload), sender: sender.user });
+  async post(sender: Sender, { event, payload, persist }: PostedMessage): Promise<Unposted | null> {
+    const admission = await judge(this.#name, { session: "", ...sender }, this.#access);
+    if (!admission.ok) return { reason: "unavailable", ...(admission.moved && { moved: admission.moved }) };
+    const { broadcast, persistence } = (admission.rights ?? allRights).write;
+    if (broadcast !== "granted") return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
+    const most = admission.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
+    if (typeof payload === "string" ? exceeds(payload, most) : payload.length > most) {
+      return { reason: "payload_size_exceeded" };
+    }
+    const body = broadcastBody(event, payload);
+    const { id } = this.#core.publish({ name: event, body, sender: sender.user });
+    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist);
     return null;
+  }
+
+  /** Keeps a message in the database. It was sent and is in the ring, so a database that is away is only noted. */
+  async #persist({ id, name, body }: { id: string; name: string; body: Body }, seconds: number): Promise<boolean> {
+    try {
+      await openStore(this.env).messages.persist({ id, topic: this.#name.sub, event: name, body }, seconds);
+      return true;
+    } catch (error) {
+      console.warn(JSON.stringify({ event: "not persisted", channel: this.#objectName, id, reason: String(error) }));
+      return false;
+    }
+  }
+
+  /** Members, or the policies that decide, have changed: who is in has to be judged anew. */
+  async reauthorize(): Promise<void> {
+    this.#core.reauthorize();
+    this.#clients.reauthorizeAll();
   }
 
   async history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]> {
@@ -225,11 +255,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async configure(config: ChannelConfig | null): Promise<void> {
+    const { limits = {} } = this.#access.known ?? {};
     this.#access.set(config);
     if (config === null) this.#core.clear("The channel was deleted", false);
     else if (isPrivateType(config.type) !== (this.#name.kind === "private")) {
       this.#core.clear(`The channel is registered as ${config.type} now`, true);
-    }
+    } else if (JSON.stringify(limits) !== JSON.stringify(limitsOf(config.metadata))) this.#core.reauthorize();
   }
 
   async connections(): Promise<ConnectionEntry[]> {

@@ -68,6 +68,10 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   /** A channel lost this gateway's link. Being called is enough: the constructor has opened all links again. */
   wake(): void {}
 
+  async reauthorize(): Promise<void> {
+    this.#core.reauthorizeAll();
+  }
+
   async connections(): Promise<ConnectionEntry[]> {
     this.#holder.tell(this.#core.sessions.size > 0);
     return connectionsOf(this.#core, this.#name);

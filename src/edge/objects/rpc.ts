@@ -1,4 +1,5 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
+import type { Joiner } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
 
 /** A row of `realtime.channels` as the objects cache it. */
@@ -44,6 +45,22 @@ export interface ConnectionEntry {
   subscriptions: number;
 }
 
+/** Who sends without a socket, and what the policies of a private channel are asked with. */
+export type Sender = Required<Omit<Joiner, "session">>;
+
+/** A broadcast over HTTP: `payload` is JSON text or bytes, `persist` seconds to keep it in the database. */
+export interface PostedMessage {
+  event: string;
+  payload: string | Uint8Array;
+  persist?: number;
+}
+
+/** Why a broadcast was not sent; `moved` says in which room of the name it belongs. */
+export interface Unposted {
+  reason: "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
+  moved?: "public" | "private";
+}
+
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
 export interface ChannelRpc {
   /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
@@ -58,6 +75,9 @@ export interface ChannelRpc {
   configure(config: ChannelConfig | null): Promise<void>;
   /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
   connections(): Promise<ConnectionEntry[]>;
+  post(sender: Sender, message: PostedMessage): Promise<Unposted | null>;
+  /** Who is in is judged anew: members or policies have changed. */
+  reauthorize(): Promise<void>;
   /** How many messages the ring holds since a time in unix ms. */
   count(query: { since: number }): Promise<number>;
 }
@@ -65,6 +85,8 @@ export interface ChannelRpc {
 /** Gateway object, named `<location>-<shard>`. */
 export interface GatewayRpc {
   connections(): Promise<ConnectionEntry[]>;
+  /** Who is in a private channel is judged anew: policies have changed. */
+  reauthorize(): Promise<void>;
 }
 
 /** Directory object: one, named `directory`. Knows who lives; is told in batches; is never on a message's path. */

@@ -1,0 +1,47 @@
+// Rights as they were last answered, by who asked with what: people who come back, or with a second tab, ask nothing.
+import type { Joiner } from "../../protocol/link.ts";
+import type { Rights } from "../../protocol/rights.ts";
+
+/** How long an answer holds for those who come later. Who is in keeps theirs until a token or a report changes it. */
+const FRESH_MS = 30_000;
+/** The oldest answers are let go beyond this. */
+const MAX_ANSWERS = 1_000;
+
+interface Asked {
+  readonly answer: Promise<Rights>;
+  /** Unix ms. */
+  readonly at: number;
+}
+
+export class RightsCache {
+  readonly #ask: (joiner: Joiner) => Promise<Rights>;
+  readonly #asked = new Map<string, Asked>();
+
+  constructor(ask: (joiner: Joiner) => Promise<Rights>) {
+    this.#ask = ask;
+  }
+
+  /** The rights of somebody, asked for not before `notBefore` (unix ms). Those who come at once ask once. */
+  get(joiner: Joiner, notBefore: number): Promise<Rights> {
+    const now = Date.now();
+    const { role, user, principal } = joiner;
+    const key = JSON.stringify([role, user, principal]);
+    const known = this.#asked.get(key);
+    if (known !== undefined && known.at >= Math.max(notBefore, now - FRESH_MS)) return known.answer;
+    const asked = { answer: this.#ask(joiner), at: now };
+    this.#asked.delete(key);
+    this.#asked.set(key, asked);
+    for (const oldest of this.#asked.keys()) {
+      if (this.#asked.size <= MAX_ANSWERS) break;
+      this.#asked.delete(oldest);
+    }
+    asked.answer.catch(() => {
+      if (this.#asked.get(key) === asked) this.#asked.delete(key);
+    });
+    return asked.answer;
+  }
+
+  clear(): void {
+    this.#asked.clear();
+  }
+}
