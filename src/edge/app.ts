@@ -14,16 +14,20 @@ type Bindings = { Bindings: Env };
 
 export const app = new Hono<Bindings>();
 
-// Open to all: nothing but whether we are alive.
+// Open to all: nothing but whether we are alive, here in our own words, then in those of Supabase (protocol.md §1.1).
 app.get("/health", (c) => {
   settingsOf(c.env);
   return c.json({ status: "ok" });
 });
+for (const prefix of ["", "/realtime/v1"]) {
+  app.get(`${prefix}/healthcheck`, (c) => c.text("ok"));
+  app.get(`${prefix}/api/ping`, (c) => c.json({ message: "Success" }));
+}
 
 // Sockets. The upgrade's own answer goes back as it is: a response that is rebuilt loses its socket.
 for (const prefix of ["/realtime/v1", "/socket"]) {
-  app.get(`${prefix}/websocket`, (c) => sharedSocket(c.req.raw, c.env));
-  app.get(`${prefix}/channels/:topic/websocket`, (c) => directSocket(c.req.raw, c.env, c.req.param("topic")));
+  app.all(`${prefix}/websocket`, (c) => sharedSocket(c.req.raw, c.env));
+  app.all(`${prefix}/channels/:topic/websocket`, (c) => directSocket(c.req.raw, c.env, c.req.param("topic")));
 }
 
 // Broadcasts of clients without a socket.

@@ -1,39 +1,23 @@
 // What the listener posts: read to its end, its signature checked.
 import { MAX_BATCH_BYTES } from "../protocol/changes.ts";
+import { readBody } from "./body.ts";
 import { type Env, settingsOf } from "./env.ts";
 
 /** How far the listener's clock may be off, seconds; an older request may be a replayed one. */
 const MAX_SKEW_S = 300;
 
-/** Most bytes read of a body, more than any change that the listener carries. */
-const MAX_READ_BYTES = 200_000_000;
-
 /** The body of a request that the listener has signed, or the answer that refuses it: 413, 401. */
 export async function readSigned(request: Request, env: Env): Promise<string | Response> {
-  const body = await readBody(request);
-  if (body === undefined) return refuse(413, `a batch holds at most ${MAX_BATCH_BYTES} bytes`);
+  const bytes = await readBody(request, MAX_BATCH_BYTES);
+  if (bytes === undefined) return refuse(413, `a batch holds at most ${MAX_BATCH_BYTES} bytes`);
+  // Byte for byte as it was signed, so a byte order mark stays.
+  const body = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true }).decode(bytes);
   const fault = await signatureFault(request.headers, body, settingsOf(env).listenerSecret);
   return fault === undefined ? body : refuse(401, fault);
 }
 
 export function refuse(status: number, error: string): Response {
   return Response.json({ error }, { status });
-}
-
-/**
- * The body as text, byte for byte as it was signed; undefined when it is too large. It is read to its end even then,
- * but not kept: a sender that is cut off while it writes does not get to see the 413 by which it would send less.
- */
-async function readBody(request: Request): Promise<string | undefined> {
-  if (Number(request.headers.get("content-length")) > MAX_READ_BYTES) return undefined;
-  const decoder = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true });
-  let [text, size] = ["", 0];
-  for await (const chunk of request.body ?? []) {
-    size += chunk.byteLength;
-    if (size > MAX_READ_BYTES) return undefined;
-    text = size > MAX_BATCH_BYTES ? "" : text + decoder.decode(chunk, { stream: true });
-  }
-  return size > MAX_BATCH_BYTES ? undefined : text + decoder.decode();
 }
 
 async function signatureFault(headers: Headers, body: string, secret: string): Promise<string | undefined> {

@@ -150,7 +150,9 @@ export class Gateway implements RoomEvents {
         // A leave of an earlier life of this topic is over already (protocol.md §3.8).
         if (frame.joinRef !== null && frame.joinRef !== membership.joinRef) return;
         this.#leave(membership);
-        return this.reply(membership.session, frame, "ok", {});
+        this.reply(membership.session, frame, "ok", {});
+        // The Swift client has left only when it hears this; to the others the reply is enough.
+        return this.#over(membership, "phx_close", {});
       default:
         // Unknown events are not answered (protocol.md §10).
         return;
@@ -289,8 +291,12 @@ export class Gateway implements RoomEvents {
 
   /** Ends a membership from the server's side: `phx_error` has the client join again, `phx_close` does not. */
   drop(membership: Membership, event: "phx_error" | "phx_close", payload: object): void {
-    const { session, joinRef, topic } = membership;
     this.#leave(membership);
+    this.#over(membership, event, payload);
+  }
+
+  /** Tells that a membership is over: its own join_ref in both places, or clients ignore the frame (protocol.md §10). */
+  #over({ session, joinRef, topic }: Membership, event: "phx_error" | "phx_close", payload: object): void {
     this.send(session, encodeFrame(session.version, joinRef, joinRef, topic, event, JSON.stringify(payload)));
   }
 

@@ -1,6 +1,7 @@
 // Binary frames of protocol 2.0.0: kind 3 from clients, kind 4 to them (protocol.md §2.3).
-import { type ClientFrame, MalformedFrame, UserBroadcast } from "./frames.ts";
-import { isObject, type JsonText, parseJson } from "./json.ts";
+import { type ClientFrame, MalformedFrame, TOO_DEEP, UserBroadcast } from "./frames.ts";
+import { isDeeper, isObject, type JsonText, parseJson } from "./json.ts";
+import { MAX_DEPTH } from "./limits.ts";
 
 const USER_BROADCAST_PUSH = 3;
 const USER_BROADCAST = 4;
@@ -63,6 +64,7 @@ function decode(bytes: Uint8Array): string {
 function jsonOf(bytes: Uint8Array): JsonText {
   const text = bytes.length === 0 ? "{}" : decode(bytes);
   if (parseJson(text) === undefined) throw new MalformedFrame("the payload of the binary frame is not JSON");
+  if (isDeeper(text, MAX_DEPTH)) throw new MalformedFrame(TOO_DEEP);
   return text;
 }
 

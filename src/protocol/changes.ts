@@ -1,6 +1,7 @@
 // Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
 import * as z from "zod";
 import { cutMembers, exceeds, isObject, type JsonText, parseJson } from "./json.ts";
+import { boundedText } from "./text.ts";
 import { parseFeedName } from "./topics.ts";
 
 /**
@@ -24,14 +25,14 @@ const tableSchema = z.object({
 
 const headerSchema = z.object({
   v: z.literal(1),
-  source: z.string().min(1).max(64),
+  source: boundedText(1, 64),
   epoch: z.number().int().nonnegative(),
   batch: z.number().int().nonnegative(),
   redelivered: z.boolean(),
-  feed: z
-    .string()
-    .max(300)
-    .refine((feed) => parseFeedName(feed) !== undefined, "names no feed: it is <schema>.<table>"),
+  feed: boundedText(0, 300).refine(
+    (feed) => parseFeedName(feed) !== undefined,
+    "names no feed: it is <schema>.<table>",
+  ),
   tables: z.record(z.string(), tableSchema),
 });
 
@@ -49,11 +50,11 @@ const operations = {
 const rowImage = z.custom<object | null>((image) => image === null || isObject(image), "must be a row").optional();
 
 const changeSchema = z.object({
-  id: z.string().min(1).max(40),
-  x: z.string().max(40),
+  id: boundedText(1, 40),
+  x: boundedText(0, 40),
   r: z.number().int(),
   op: z.enum(["I", "U", "D", "T", "i", "u", "d"]),
-  at: z.string().max(40),
+  at: boundedText(0, 40),
   new: rowImage,
   old: rowImage,
   errors: z.array(z.string()).optional(),

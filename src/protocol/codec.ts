@@ -1,17 +1,15 @@
 // The codec: frames of protocol versions 1.0.0 and 2.0.0, decoded and encoded (protocol.md §2).
 import { decodeUserBroadcast } from "./binary.ts";
-import { type ClientFrame, MalformedFrame, type Version } from "./frames.ts";
-import type { JsonText } from "./json.ts";
+import { type ClientFrame, MalformedFrame, TOO_DEEP, type Version } from "./frames.ts";
+import { isDeeper, type JsonText, parseJson } from "./json.ts";
+import { MAX_DEPTH } from "./limits.ts";
 
 /** Decodes a frame. Throws MalformedFrame. */
 export function decodeFrame(version: Version, data: string | ArrayBuffer): ClientFrame {
   if (typeof data !== "string") return decodeUserBroadcast(new Uint8Array(data));
-  let value: unknown;
-  try {
-    value = JSON.parse(data);
-  } catch {
-    throw new MalformedFrame("the frame is not JSON");
-  }
+  const value = parseJson(data);
+  if (value === undefined) throw new MalformedFrame("the frame is not JSON");
+  if (isDeeper(data, MAX_DEPTH)) throw new MalformedFrame(TOO_DEEP);
   return version === "1.0.0" ? fromObject(value) : fromArray(value);
 }
 

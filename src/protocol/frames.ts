@@ -1,5 +1,6 @@
 // Frames: what a client says, whatever version and encoding it came in.
 import type { JsonText } from "./json.ts";
+import { MAX_DEPTH } from "./limits.ts";
 
 export type Version = "1.0.0" | "2.0.0";
 
@@ -29,3 +30,6 @@ export class UserBroadcast {
 export class MalformedFrame extends Error {
   override readonly name = "MalformedFrame";
 }
+
+/** Why a frame is refused that nobody behind the door could follow. */
+export const TOO_DEEP = `the frame is nested deeper than ${MAX_DEPTH} levels`;

@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { defaultLimits, MAX_BINDINGS, MAX_BINDINGS_LENGTH, MAX_KEY_LENGTH, mostOf } from "./limits.ts";
 import type { Position } from "./positions.ts";
+import { boundedText } from "./text.ts";
 
 // An invalid payload is not rejected: its valid parts are used, defaults for the rest. Hence a `catch` on every field.
 const flag = z
@@ -14,7 +15,7 @@ const replaySchema = z.object({
   since: count.default(0),
   limit: count.default(defaultLimits.replay).transform((limit) => Math.min(Math.max(limit, 1), mostOf.replay)),
 });
-const positionSchema = z.object({ epoch: z.string().max(64), seq: count });
+const positionSchema = z.object({ epoch: boundedText(0, 64), seq: count });
 
 const broadcastSchema = z
   .object({

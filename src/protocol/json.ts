@@ -58,14 +58,6 @@ export function cutMembers<Name extends string>(
   return cut;
 }
 
-function endOfString(text: string, open: number): number {
-  for (let at = open + 1; at < text.length; at++) {
-    if (text[at] === "\\") at++;
-    else if (text[at] === '"') return at;
-  }
-  return text.length;
-}
-
 function skipBlanks(text: string, from: number): number {
   let at = from;
   while (text[at] === " ") at++;
@@ -79,6 +71,32 @@ export function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** Whether the text of a JSON value is nested deeper than `limit`. A text that has no room for that is not looked at. */
+export function isDeeper(json: JsonText, limit: number): boolean {
+  if (json.length < 2 * limit) return false;
+  let depth = 0;
+  for (let at = 0; at < json.length; at++) {
+    const char = json[at];
+    if (char === '"') at = endOfString(json, at);
+    else if (char === "]" || char === "}") depth--;
+    else if ((char === "[" || char === "{") && ++depth > limit) return true;
+  }
+  return false;
+}
+
+/** Where the string ends that begins at `open`: by `indexOf`, which passes over long strings faster than a loop. */
+function endOfString(json: JsonText, open: number): number {
+  let end = json.indexOf('"', open + 1);
+  while (end > 0 && isEscaped(json, end)) end = json.indexOf('"', end + 1);
+  return end < 0 ? json.length : end;
+}
+
+function isEscaped(json: JsonText, at: number): boolean {
+  let slashes = 0;
+  while (json[at - 1 - slashes] === "\\") slashes++;
+  return slashes % 2 === 1;
 }
 
 /** Narrows a value to a JSON object. */

@@ -73,6 +73,8 @@ export function limitsOf(metadata: Readonly<Record<string, unknown>>): Partial<C
   return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
 }
 
+/** Deepest nesting of a frame, objects and lists: the platform's own recursion gives up at some thousands. */
+export const MAX_DEPTH = 500;
 /** Row-change subscriptions of one channel. */
 export const MAX_BINDINGS = 100;
 /** Frames that may wait on one topic while its join runs. */

@@ -36,6 +36,8 @@ export interface RawOptions {
 export class RawSocket {
   /** Text frames, in the order in which they came. */
   readonly frames: RawFrame[] = [];
+  /** The same frames as they were written. */
+  readonly texts: string[] = [];
   /** Binary frames likewise. */
   readonly binary: Buffer[] = [];
   /** Code and reason, once the socket has closed. */
@@ -53,7 +55,10 @@ export class RawSocket {
     ws.on("error", () => {});
     ws.on("message", (data: Buffer, isBinary) => {
       if (isBinary) this.binary.push(data);
-      else this.frames.push(this.#decode(JSON.parse(data.toString())));
+      else {
+        this.texts.push(data.toString());
+        this.frames.push(this.#decode(JSON.parse(data.toString())));
+      }
     });
   }
 
@@ -132,14 +137,33 @@ export class RawSocket {
   }
 }
 
+export interface PushFields {
+  readonly joinRef?: string;
+  readonly ref?: string;
+  readonly topic: string;
+  readonly event: string;
+  readonly metadata?: string;
+  /** 0: the payload is bytes; anything else: JSON text. */
+  readonly encoding: number;
+}
+
+/** A kind 3 frame with all its fields (protocol.md §2.3). Each is cut at the 255 bytes that its length can say. */
+export function pushFrame(
+  { joinRef = "", ref = "", topic, event, metadata = "", encoding }: PushFields,
+  payload: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const encoder = new TextEncoder();
+  const fields = [joinRef, ref, topic, event, metadata].map((text) => encoder.encode(text).subarray(0, 255));
+  return Uint8Array.from([
+    3,
+    ...fields.map(({ length }) => length),
+    encoding,
+    ...fields.flatMap((f) => [...f]),
+    ...payload,
+  ]);
+}
+
 /** A kind 3 frame: a broadcast as the stock 2.0.0 client sends it. `encoding` 1 is JSON, 0 opaque bytes. */
 export function binaryBroadcast(topic: string, event: string, content: Uint8Array, encoding: 0 | 1): Uint8Array {
-  const encoder = new TextEncoder();
-  const [topicBytes, eventBytes] = [encoder.encode(topic), encoder.encode(event)];
-  return Uint8Array.from([
-    ...[3, 0, 0, topicBytes.length, eventBytes.length, 0, encoding],
-    ...topicBytes,
-    ...eventBytes,
-    ...content,
-  ]);
+  return pushFrame({ topic, event, encoding }, content);
 }
