@@ -3,8 +3,8 @@ import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import * as z from "zod";
 import type { Claims } from "../protocol/claims.ts";
-import { exceeds, isObject, parseJson } from "../protocol/json.ts";
-import { mostOf } from "../protocol/limits.ts";
+import { exceeds, isDeeper, isObject, parseJson } from "../protocol/json.ts";
+import { MAX_DEPTH } from "../protocol/limits.ts";
 import { MAX_PERSIST_TTL_S, type Persist, parsePersist } from "../protocol/persist.ts";
 import { parseTopic, roomObject, wireTopic } from "../protocol/topics.ts";
 import { type Counted, limitMessages, RATE_HEADERS, spend, tooMany } from "./allowance.ts";
@@ -15,10 +15,11 @@ import type { Sender, Unposted } from "./objects/rpc.ts";
 
 /** Messages of one request. */
 const MAX_BATCH = 100;
-/** Bytes of one request: of one message, room for a payload at its limit and for white space around it. */
-const MAX_SINGLE_BYTES = 2 * mostOf.payloadBytes;
-const MAX_BATCH_BYTES = 2 * mostOf.payloadBytes;
+/** Bytes of one request, in payloads at their limit: of one message, there is room for white space around it. */
+const SINGLE_PAYLOADS = 2;
+const BATCH_PAYLOADS = 8;
 const TOO_LARGE = "Payload size exceeds tenant limit";
+const TOO_DEEP = `is nested deeper than ${MAX_DEPTH} levels`;
 const BLANK = "can't be blank";
 /** Headers that policies do not see: credentials, and what differs from one request of a sender to the next. */
 const HIDDEN_HEADERS = new Set([
@@ -28,9 +29,11 @@ const HIDDEN_HEADERS = new Set([
 
 const error = ({ input }: { input?: unknown }): string =>
   input === undefined || input === null ? BLANK : "is invalid";
+// A refinement: zod's own length check throws on an object that has a `length`.
+const filled = z.string({ error }).refine((text) => text !== "", BLANK);
 const messageSchema = z.object({
-  topic: z.string({ error }).min(1, BLANK),
-  event: z.string({ error }).min(1, BLANK),
+  topic: filled,
+  event: filled,
   payload: z.record(z.string(), z.unknown(), { error }),
   private: z.boolean({ error }).default(false),
 });
@@ -69,14 +72,16 @@ broadcasts.use(limitMessages);
 
 /** Several messages, all valid or none sent. One that its sender may not send is left out, as at Supabase. */
 broadcasts.post("/", async (c) => {
-  const bytes = await readBody(c.req.raw, MAX_BATCH_BYTES);
-  if (bytes === undefined) return c.json({ message: `A batch holds at most ${MAX_BATCH_BYTES} bytes` }, 413);
-  const body = parseJson(decoder.decode(bytes));
+  const most = settingsOf(c.env).limits.payloadBytes;
+  const bytes = await readBody(c.req.raw, BATCH_PAYLOADS * most);
+  if (bytes === undefined) return c.json({ message: `A batch holds at most ${BATCH_PAYLOADS * most} bytes` }, 413);
+  const text = decoder.decode(bytes);
+  if (isDeeper(text, MAX_DEPTH)) return c.json({ errors: { messages: [TOO_DEEP] } }, 422);
+  const body = parseJson(text);
   const given = isObject(body) && Array.isArray(body.messages) ? body.messages : [];
   if (given.length === 0) return c.json({ errors: { messages: [BLANK] } }, 422);
   const reduce = "Too many messages to broadcast, please reduce the batch size";
   if (given.length > MAX_BATCH) return c.json({ message: reduce }, 429);
-  const most = settingsOf(c.env).limits.payloadBytes;
   const faults = given.map((message) => faultsOf(message, most));
   if (faults.some((fault) => Object.keys(fault).length > 0)) return c.json({ errors: { messages: faults } }, 422);
   if (!spend(c, given.length)) return tooMany(c, reduce, given.length);
@@ -92,11 +97,14 @@ broadcasts.post("/:topic/events/:event", async (c) => {
   if (type === undefined) {
     return c.json({ error: "Unsupported Media Type. Use application/json or application/octet-stream" }, 415);
   }
-  const bytes = await readBody(c.req.raw, MAX_SINGLE_BYTES);
+  const most = settingsOf(c.env).limits.payloadBytes;
+  const bytes = await readBody(c.req.raw, SINGLE_PAYLOADS * most);
   const payload = bytes === undefined || type === "binary" ? bytes : jsonPayload(bytes);
   if (payload === null) return c.json({ errors: { payload: [BLANK] } }, 422);
-  if (payload === undefined || tooLarge(payload, settingsOf(c.env).limits.payloadBytes))
-    return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
+  if (payload === undefined || tooLarge(payload, most)) return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
+  if (typeof payload === "string" && isDeeper(payload, MAX_DEPTH)) {
+    return c.json({ errors: { payload: [TOO_DEEP] } }, 422);
+  }
   const fault = topicFault(sub);
   if (fault !== undefined) return c.json({ errors: { topic: [fault] } }, 422);
   const isPrivate = c.req.query("private") === "true";

@@ -1,11 +1,16 @@
 // Reports: what the listener posts of our own tables, in the form of row changes (migrations/0011).
 import * as z from "zod";
 import { fromBase64 } from "./base64.ts";
+
 <<<<<<< HEAD
-import { cutMembers, type JsonText, parseJson } from "./json.ts";
+
+
 =======
+
 import { cutMembers, exceeds, type JsonText, parseJson } from "./json.ts";
+
 >>>>>>> main
+
 import { parseTopic, wireTopic } from "./topics.ts";
 
 /** A row of `realtime.messages` that is to be sent. */
@@ -48,7 +53,7 @@ export function parseBroadcasts(
   const left: Unsent[] = [];
   for (const line of lines) {
 <<<<<<< HEAD
-    const parsed = parseBroadcast(line);
+    const _parsed = parseBroadcast(line);
     if ("reason" in parsed) left.push(parsed);
 =======
     const parsed = parseBroadcast(line, mostBytes);

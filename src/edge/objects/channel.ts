@@ -10,11 +10,17 @@ import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
 import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
+
 <<<<<<< HEAD
-import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
+
+import { type Unsent, unsent } from "../../protocol/reports.ts";
+
 =======
+
 import type { StoredBroadcast } from "../../protocol/reports.ts";
+
 >>>>>>> main
+
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
