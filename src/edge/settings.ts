@@ -7,6 +7,7 @@ import { defaultLimits, type Limits, MAX_GATEWAY_SOCKETS, mostOf } from "../prot
 const CLAIMS_ERROR = 'must be a JSON object of text, numbers and booleans: {"iss":"https://example.com"}';
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 const text = z.string();
+const claim = z.union([z.string(), z.number(), z.boolean()], { error: CLAIMS_ERROR });
 
 /** Settings arrive as text. Outside these bounds each is refused, never adjusted. */
 export const tuning = z.object({
@@ -39,7 +40,7 @@ export const tuning = z.object({
   /** Claims that every token must have exactly so. */
   REALTIME_JWT_CLAIMS: text
     .transform(parseJson)
-    .pipe(z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]), { error: CLAIMS_ERROR }))
+    .pipe(z.record(z.string(), claim, { error: CLAIMS_ERROR }))
     .optional(),
   /** Connections that one address may open a minute; 0: as many as it likes. */
   REALTIME_CONNECTIONS_PER_MINUTE: whole(0, mostOf.perMinute).default(100),
@@ -53,9 +54,11 @@ function isKeySetUrl(text: string): boolean {
   return url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.test(url.hostname));
 }
 
+/** A number in digits alone: nothing at all is no zero. */
 function whole(least: number, most: number) {
   const error = `must be a whole number from ${least} to ${most}`;
-  return z.coerce.number({ error }).int({ error }).min(least, { error }).max(most, { error });
+  const digits = text.regex(/^\d+$/, { error }).transform(Number);
+  return digits.pipe(z.number().min(least, { error }).max(most, { error }));
 }
 
 /** The limits that the settings make. */

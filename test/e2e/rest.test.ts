@@ -221,8 +221,11 @@ test("what is too large is refused with an answer that the sender gets to see", 
     expect(await post("/t/events/e", `"${"x".repeat(size)}"`)).toEqual(tooLarge);
     expect(await post("/t/events/e", new Uint8Array(size), { type: "application/octet-stream" })).toEqual(tooLarge);
   }
-  expect((await post("/t/events/e", "x".repeat(20_000_000), { key: "hello" })).status).toBe(401);
-  expect((await post("/t/events/e", "x".repeat(20_000_000), { type: "text/plain" })).status).toBe(415);
+  // Cut off while it writes, a sender sees the answer only by chance.
+  for (let n = 0; n < 5; n++) {
+    expect((await post("/t/events/e", "x".repeat(5_000_000), { key: "hello" })).status).toBe(401);
+    expect((await post("/t/events/e", "x".repeat(5_000_000), { type: "text/plain" })).status).toBe(415);
+  }
   const large = { topic: uniqueName("large"), event: "e", payload: { text: "x".repeat(900_000) } };
   expect((await post("", batch(...Array(8).fill(large)))).status).toBe(202);
   expect((await post("", batch(...Array(20).fill(large)))).status).toBe(413);

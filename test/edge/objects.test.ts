@@ -210,3 +210,7 @@ test("a key that is empty is none", () => {
   const { keys } = settingsOf({ ...env, REALTIME_SERVICE_KEY: "", REALTIME_ANON_KEY: " \n" });
   expect([keys.serviceKey, keys.anonKey]).toEqual([undefined, undefined]);
 });
+
+test("a limit that is empty is refused, and not taken for 0, which would be none", () => {
+  expect(() => settingsOf({ ...env, REALTIME_CONNECTIONS_PER_MINUTE: "" })).toThrow("REALTIME_CONNECTIONS_PER_MINUTE");
+});
