@@ -27,7 +27,7 @@ const messageSchema = z.object({
     topic: z.string(),
     event: z.string().nullable(),
     private: z.boolean(),
-    bytes: z.base64().nullable(),
+    bytes: z.string().nullable(),
   }),
 });
 const slugSchema = z.object({ new: z.object({ slug: z.string() }) });
