@@ -1,9 +1,10 @@
 // A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
-import type { Batch } from "../protocol/changes.ts";
+import type { Batch, BatchHeader } from "../protocol/changes.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
 import { MAX_RESUME, MAX_RESUME_LENGTH } from "../protocol/limits.ts";
-import type { Body, Joined, Message, PresenceDiff, Up } from "../protocol/link.ts";
+import { type Body, broadcastBody, type Joined, type Message, type PresenceDiff, type Up } from "../protocol/link.ts";
 import { comparePositions, type Position } from "../protocol/positions.ts";
+import type { StoredBroadcast } from "../protocol/reports.ts";
 import { allRights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
 import { admit, unauthorized } from "./admission.ts";
@@ -259,18 +260,33 @@ export class Channel {
       this.#sequence.skip();
       return true;
     }
-    const known = new Set(judgement === "repeated" ? this.#ring.ids() : []);
-    const messages: Message[] = [];
-    for (const { id, operation, data, table } of changes) {
-      const key = `${header.source}:${id}`;
-      if (known.has(key)) continue;
+    const drafts = changes.map(({ id, operation, data, table }): Draft => {
       const access = { readers: table.readers, rls: table.rls };
-      const draft = { id: key, from: null, sender: null, event: operation, name: operation, body: data, access };
-      messages.push(this.#append(draft));
-    }
+      const key = `${header.source}:${id}`;
+      return { id: key, from: null, sender: null, event: operation, name: operation, body: data, access };
+    });
+    this.#take(drafts, judgement === "repeated");
+    return true;
+  }
+
+  /** Takes messages that were inserted into `realtime.messages`, likewise; each is known by its own id. */
+  relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): boolean {
+    const judgement = this.#listeners.judge(header);
+    if (judgement === "stale") return false;
+    const drafts = broadcasts.map(({ id, event, payload }): Draft => {
+      const body = broadcastBody(event, payload);
+      return { id, from: null, sender: null, event: "broadcast", name: event, body };
+    });
+    this.#take(drafts, judgement === "repeated");
+    return true;
+  }
+
+  /** All of it is durable before any of it is sent. What the ring holds of a repeated batch is not taken again. */
+  #take(drafts: readonly Draft[], repeated: boolean): void {
+    const known = new Set(repeated ? this.#ring.ids() : []);
+    const messages = drafts.filter(({ id }) => !known.has(id)).map((draft) => this.#append(draft));
     this.#write();
     for (const message of messages) this.#send(message);
-    return true;
   }
 
   /** The feeds of whole schemas repeat what the feeds of tables keep: they keep nothing while nobody listens. */

@@ -1,4 +1,5 @@
 // The ring: the newest messages of a channel, durable within 250 ms, several to a row.
+import { fromBase64, toBase64 } from "../protocol/base64.ts";
 import type { Body, Message } from "../protocol/link.ts";
 import type { ChannelStore, RingRow } from "./ports.ts";
 
@@ -167,14 +168,4 @@ function decodeRow(row: string): Message[] {
     const body: Body = binary ? fromBase64(text) : text;
     return { ...rest, body };
   });
-}
-
-function toBase64(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text);
-}
-
-function fromBase64(text: string): Uint8Array {
-  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 }

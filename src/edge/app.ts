@@ -7,22 +7,27 @@ import { requireRole } from "./authenticate.ts";
 import { broadcasts } from "./broadcasts.ts";
 import { receiveChanges } from "./changes.ts";
 import { type Env, settingsOf } from "./env.ts";
+import { receivePolicies } from "./policies.ts";
 import { directSocket, sharedSocket } from "./upgrade.ts";
 
 type Bindings = { Bindings: Env };
 
 export const app = new Hono<Bindings>();
 
-// Open to all: nothing but whether we are alive.
+// Open to all: nothing but whether we are alive, here in our own words, then in those of Supabase (protocol.md §1.1).
 app.get("/health", (c) => {
   settingsOf(c.env);
   return c.json({ status: "ok" });
 });
+for (const prefix of ["", "/realtime/v1"]) {
+  app.get(`${prefix}/healthcheck`, (c) => c.text("ok"));
+  app.get(`${prefix}/api/ping`, (c) => c.json({ message: "Success" }));
+}
 
 // Sockets. The upgrade's own answer goes back as it is: a response that is rebuilt loses its socket.
 for (const prefix of ["/realtime/v1", "/socket"]) {
-  app.get(`${prefix}/websocket`, (c) => sharedSocket(c.req.raw, c.env));
-  app.get(`${prefix}/channels/:topic/websocket`, (c) => directSocket(c.req.raw, c.env, c.req.param("topic")));
+  app.all(`${prefix}/websocket`, (c) => sharedSocket(c.req.raw, c.env));
+  app.all(`${prefix}/channels/:topic/websocket`, (c) => directSocket(c.req.raw, c.env, c.req.param("topic")));
 }
 
 // Broadcasts of clients without a socket.
@@ -30,6 +35,7 @@ for (const path of ["/realtime/v1/api/broadcast", "/api/broadcast"]) app.route(p
 
 // The listener, by its own secret.
 app.post("/internal/changes", (c) => receiveChanges(c.req.raw, c.env));
+app.post("/internal/policies", (c) => receivePolicies(c.req.raw, c.env));
 
 // The admin API, for the service role alone.
 app.use("/admin/v1/*", requireRole("service_role"));

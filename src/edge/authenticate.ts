@@ -4,22 +4,30 @@ import { TokenError, verifyToken } from "../auth/tokens.ts";
 import type { Claims } from "../protocol/claims.ts";
 import { type Env, settingsOf } from "./env.ts";
 
+export type Authenticated = { Bindings: Env; Variables: { claims: Claims } };
+
+/** Who asks. A string says why nobody may be known by that request: a bearer token counts first, valid or not. */
+export async function authenticate(headers: Headers, env: Env): Promise<Claims | string> {
+  const bearer = /^bearer\s+(\S.*)$/i.exec(headers.get("authorization") ?? "")?.[1];
+  const token = bearer ?? headers.get("apikey");
+  if (token === null) return "API key is missing";
+  try {
+    return await verifyToken(token, settingsOf(env).keys, Date.now());
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error;
+    return error.message;
+  }
+}
+
 /** Lets a request through with a valid token, and with this role if one is named; 401 or 403 with the reason otherwise. */
 export function requireRole(role?: string) {
-  return createMiddleware<{ Bindings: Env; Variables: { claims: Claims } }>(async (c, next) => {
-    const bearer = /^bearer (.+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
-    const token = bearer ?? c.req.header("apikey");
-    if (token === undefined) return c.json({ message: "Unauthorized", error: "API key is missing" }, 401);
-    try {
-      const claims = await verifyToken(token, settingsOf(c.env).keys, Date.now());
-      if (role !== undefined && claims.role !== role) {
-        return c.json({ message: "Forbidden", error: `this needs a key of the role ${role}` }, 403);
-      }
-      c.set("claims", claims);
-    } catch (error) {
-      if (!(error instanceof TokenError)) throw error;
-      return c.json({ message: "Unauthorized", error: error.message }, 401);
+  return createMiddleware<Authenticated>(async (c, next) => {
+    const claims = await authenticate(c.req.raw.headers, c.env);
+    if (typeof claims === "string") return c.json({ message: "Unauthorized", error: claims }, 401);
+    if (role !== undefined && claims.role !== role) {
+      return c.json({ message: "Forbidden", error: `this needs a key of the role ${role}` }, 403);
     }
+    c.set("claims", claims);
     await next();
     return undefined;
   });

@@ -1,29 +1,41 @@
 // Broadcasts over HTTP, as the stock client sends them while it has no socket (protocol.md §6.5, §6.6).
-
-import type { Context } from "hono";
-import { Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
+import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import * as z from "zod";
 import type { Claims } from "../protocol/claims.ts";
-import { exceeds, isObject, parseJson } from "../protocol/json.ts";
-import { mostOf } from "../protocol/limits.ts";
+import { exceeds, isDeeper, isObject, parseJson } from "../protocol/json.ts";
+import { MAX_DEPTH } from "../protocol/limits.ts";
+import { MAX_PERSIST_TTL_S, type Persist, parsePersist } from "../protocol/persist.ts";
 import { parseTopic, roomObject, wireTopic } from "../protocol/topics.ts";
-import { requireRole } from "./authenticate.ts";
+import { type Counted, limitMessages, RATE_HEADERS, spend, tooMany } from "./allowance.ts";
+import { authenticate } from "./authenticate.ts";
+import { readBody } from "./body.ts";
 import { type Env, settingsOf } from "./env.ts";
+import type { Sender, Unposted } from "./objects/rpc.ts";
 
 /** Messages of one request. */
 const MAX_BATCH = 100;
-/** Room for one payload at its limit, written with escapes, and for what surrounds it. */
-const MAX_BODY_BYTES = 2 * mostOf.payloadBytes;
+/** Bytes of one request, in payloads at their limit: of one message, there is room for white space around it. */
+const SINGLE_PAYLOADS = 2;
+const BATCH_PAYLOADS = 8;
 const TOO_LARGE = "Payload size exceeds tenant limit";
+const TOO_DEEP = `is nested deeper than ${MAX_DEPTH} levels`;
 const BLANK = "can't be blank";
+/** Headers that policies do not see: credentials, and what differs from one request of a sender to the next. */
+const HIDDEN_HEADERS = new Set([
+  ...["authorization", "apikey", "x-api-key", "cookie"],
+  ...["content-length", "content-type", "traceparent", "tracestate", "baggage", "cf-ray", "x-request-id"],
+]);
 
+const error = ({ input }: { input?: unknown }): string =>
+  input === undefined || input === null ? BLANK : "is invalid";
+// A refinement: zod's own length check throws on an object that has a `length`.
+const filled = z.string({ error }).refine((text) => text !== "", BLANK);
 const messageSchema = z.object({
-  topic: z.string(BLANK).min(1, BLANK),
-  event: z.string(BLANK).min(1, BLANK),
-  payload: z.record(z.string(), z.unknown(), BLANK),
-  private: z.boolean().default(false),
+  topic: filled,
+  event: filled,
+  payload: z.record(z.string(), z.unknown(), { error }),
+  private: z.boolean({ error }).default(false),
 });
 
 interface Outgoing {
@@ -32,76 +44,133 @@ interface Outgoing {
   /** JSON text, or the bytes of a binary broadcast. */
   readonly payload: string | Uint8Array;
   readonly private: boolean;
+  readonly persist?: Persist | undefined;
 }
 
-export const broadcasts = new Hono<{ Bindings: Env; Variables: { claims: Claims } }>();
+const decoder = new TextDecoder();
 
-broadcasts.use(cors({ origin: "*" }), bodyLimit({ maxSize: MAX_BODY_BYTES, onError }), requireRole());
+export const broadcasts = new Hono<Counted>();
+
+// Everything that may be asked of a browser's client is allowed: it is the key that counts.
+broadcasts.use(cors({ origin: "*", exposeHeaders: [...RATE_HEADERS, "retry-after"] }));
+
+// Who is refused before the body is read is to see why, too.
+broadcasts.use(async (c, next) => {
+  await next();
+  if (!c.req.raw.bodyUsed) await readBody(c.req.raw, 0);
+});
+
+broadcasts.use(async (c, next) => {
+  const claims = await authenticate(c.req.raw.headers, c.env);
+  if (typeof claims === "string") return c.json({ message: "Unauthorized" }, 401);
+  c.set("claims", claims);
+  await next();
+  return undefined;
+});
+
+broadcasts.use(limitMessages);
 
 /** Several messages, all valid or none sent. One that its sender may not send is left out, as at Supabase. */
 broadcasts.post("/", async (c) => {
-  const body = parseJson(await c.req.text());
+  const most = settingsOf(c.env).limits.payloadBytes;
+  const bytes = await readBody(c.req.raw, BATCH_PAYLOADS * most);
+  if (bytes === undefined) return c.json({ message: `A batch holds at most ${BATCH_PAYLOADS * most} bytes` }, 413);
+  const text = decoder.decode(bytes);
+  if (isDeeper(text, MAX_DEPTH)) return c.json({ errors: { messages: [TOO_DEEP] } }, 422);
+  const body = parseJson(text);
   const given = isObject(body) && Array.isArray(body.messages) ? body.messages : [];
   if (given.length === 0) return c.json({ errors: { messages: [BLANK] } }, 422);
-  if (given.length > MAX_BATCH) {
-    return c.json({ message: "Too many messages to broadcast, please reduce the batch size" }, 429);
-  }
-  const most = settingsOf(c.env).limits.payloadBytes;
+  const reduce = "Too many messages to broadcast, please reduce the batch size";
+  if (given.length > MAX_BATCH) return c.json({ message: reduce }, 429);
   const faults = given.map((message) => faultsOf(message, most));
   if (faults.some((fault) => Object.keys(fault).length > 0)) return c.json({ errors: { messages: faults } }, 422);
-  for (const { topic, event, payload, private: isPrivate } of z.array(messageSchema).parse(given)) {
-    await send(c.env, c.var.claims, { sub: topic, event, payload: JSON.stringify(payload), private: isPrivate });
-  }
-  return c.body(null, 202);
+  if (!spend(c, given.length)) return tooMany(c, reduce, given.length);
+  const batch = z.array(messageSchema).parse(given);
+  const sender = senderOf(c.var.claims, c.req.raw.headers);
+  return (await sendAll(c.env, sender, batch)) ? c.body(null, 202) : unavailable(c);
 });
 
 /** One message; the body is its payload, JSON or bytes. */
 broadcasts.post("/:topic/events/:event", async (c) => {
-  const payload = await payloadOf(c.req.raw);
-  if (payload === "unsupported") {
+  const { topic: sub, event } = c.req.param();
+  const type = typeOf(c.req.raw);
+  if (type === undefined) {
     return c.json({ error: "Unsupported Media Type. Use application/json or application/octet-stream" }, 415);
   }
-  if (payload === undefined) return c.json({ errors: { payload: [BLANK] } }, 422);
-  if (tooLarge(payload, settingsOf(c.env).limits.payloadBytes))
-    return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
-  const { topic, event } = c.req.param();
-  if (!isRoom(topic)) return c.json({ errors: { topic: ["names no room"] } }, 422);
-  const sent = await send(c.env, c.var.claims, {
-    sub: topic,
-    event,
-    payload,
-    private: c.req.query("private") === "true",
-  });
-  return sent ? c.body(null, 202) : c.json({ message: "Unauthorized" }, 403);
+  const most = settingsOf(c.env).limits.payloadBytes;
+  const bytes = await readBody(c.req.raw, SINGLE_PAYLOADS * most);
+  const payload = bytes === undefined || type === "binary" ? bytes : jsonPayload(bytes);
+  if (payload === null) return c.json({ errors: { payload: [BLANK] } }, 422);
+  if (payload === undefined || tooLarge(payload, most)) return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
+  if (typeof payload === "string" && isDeeper(payload, MAX_DEPTH)) {
+    return c.json({ errors: { payload: [TOO_DEEP] } }, 422);
+  }
+  const fault = topicFault(sub);
+  if (fault !== undefined) return c.json({ errors: { topic: [fault] } }, 422);
+  const isPrivate = c.req.query("private") === "true";
+  const persist = persistOf(new URL(c.req.url).searchParams);
+  if (persist === "invalid") {
+    const error = `ttl must be a whole number of seconds from 1 to ${MAX_PERSIST_TTL_S}`;
+    return c.json({ errors: { persist: [error] } }, 422);
+  }
+  if (persist !== undefined && !isPrivate) {
+    return c.json({ errors: { persist: ["can only be used on private channels"] } }, 422);
+  }
+  if (!spend(c, 1)) return tooMany(c, "Too many requests");
+  const sender = senderOf(c.var.claims, c.req.raw.headers);
+  switch (await send(c.env, sender, { sub, event, payload, private: isPrivate, persist })) {
+    case "sent":
+      return c.body(null, 202);
+    case "unauthorized":
+      return c.json({ message: "Unauthorized" }, 403);
+    case "rls_policy_error":
+      return c.json({ message: "RLS policy error" }, 422);
+    case "payload_size_exceeded":
+      return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
+    case "unavailable":
+      return unavailable(c);
+  }
 });
 
-function onError(c: Context): Response {
-  return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
+broadcasts.onError((error, c) => {
+  console.error(JSON.stringify({ event: "broadcast failed", path: c.req.path, reason: String(error) }));
+  return c.json({ message: "RPC error" }, 500);
+});
+
+/** Without an answer from PostgreSQL nobody's right to send to a private channel is known. */
+function unavailable(c: Context<Counted>): Response {
+  return c.json({ message: "Tenant database unavailable" }, 422);
 }
 
 function faultsOf(message: unknown, most: number): Record<string, string[]> {
-  const result = messageSchema.safeParse(message);
+  const result = messageSchema.safeParse(isObject(message) ? message : {});
   if (!result.success) {
-    return Object.fromEntries(result.error.issues.map(({ path, message }) => [String(path[0] ?? "topic"), [message]]));
+    return Object.fromEntries(result.error.issues.map(({ path, message }) => [String(path[0]), [message]]));
   }
-  if (!isRoom(result.data.topic)) return { topic: ["names no room"] };
+  const fault = topicFault(result.data.topic);
+  if (fault !== undefined) return { topic: [fault] };
   return exceeds(JSON.stringify(result.data.payload), most) ? { payload: [TOO_LARGE] } : {};
 }
 
-/** Feeds carry row changes only: nothing is broadcast on them. */
-function isRoom(sub: string): boolean {
+/** Why nothing can be broadcast on a topic. Feeds carry row changes only. */
+function topicFault(sub: string): string | undefined {
   const topic = parseTopic(wireTopic(sub));
-  return "kind" in topic && topic.kind === "room";
+  if ("reason" in topic) return topic.reason;
+  return topic.kind === "room" ? undefined : "names no room";
 }
 
-async function payloadOf(request: Request): Promise<string | Uint8Array | undefined | "unsupported"> {
-  const type = (request.headers.get("content-type") ?? "application/json").split(";")[0]?.trim().toLowerCase();
-  if (type === "application/octet-stream") return new Uint8Array(await request.arrayBuffer());
-  if (type !== "application/json") return "unsupported";
-  const text = await request.text();
+/** What the body of one message is; no type at all, or an empty one, means JSON. */
+function typeOf(request: Request): "json" | "binary" | undefined {
+  const type = (request.headers.get("content-type") || "application/json").split(";")[0]?.trim().toLowerCase();
+  if (type === "application/octet-stream") return "binary";
+  return type === "application/json" ? "json" : undefined;
+}
+
+/** The JSON text of a payload; null: it is none. Clients read it as an object, so anything else is wrapped in one. */
+function jsonPayload(bytes: Uint8Array): string | null {
+  const text = decoder.decode(bytes);
   const value = parseJson(text);
-  if (value === undefined) return undefined;
-  // Clients read the payload of a broadcast as an object, so anything else is wrapped in one.
+  if (value === undefined) return null;
   return isObject(value) ? text : `{"_json":${text}}`;
 }
 
@@ -109,17 +178,43 @@ function tooLarge(payload: string | Uint8Array, most: number): boolean {
   return typeof payload === "string" ? exceeds(payload, most) : payload.length > most;
 }
 
-/** False when the sender may not send there. A registered channel's type decides, whatever the request says. */
-async function send(
-  env: Env,
-  { role, user, all }: Claims,
-  { sub, event, payload, private: isPrivate }: Outgoing,
-): Promise<boolean> {
-  const post = (asPrivate: boolean) => {
-    const channel = env.CHANNEL.getByName(roomObject(sub, asPrivate));
-    return channel.post({ role, user, principal: { claims: all, headers: {} } }, { event, payload });
-  };
-  const refusal = await post(isPrivate);
-  if (refusal?.moved === undefined) return refusal === null;
-  return (await post(refusal.moved === "private")) === null;
+/** The option `persist` of a query: `persist=true`, or `persist[ttl]=60`. */
+function persistOf(query: URLSearchParams): Persist | undefined | "invalid" {
+  const ttl = query.get("persist[ttl]");
+  if (ttl !== null) return parsePersist({ ttl });
+  const text = query.get("persist");
+  return parsePersist(text === "true" ? true : text === "false" ? false : text);
+}
+
+/** Sends a batch, each topic's messages in their order. False: somebody's right to send could not be looked up. */
+async function sendAll(env: Env, sender: Sender, batch: readonly z.infer<typeof messageSchema>[]): Promise<boolean> {
+  const topics = Map.groupBy(batch, (message) => roomObject(message.topic, message.private));
+  const outcomes = await Promise.all(
+    [...topics.values()].map(async (topic) => {
+      const outcomes: Outcome[] = [];
+      for (const { topic: sub, event, payload, private: isPrivate } of topic) {
+        const message = { sub, event, payload: JSON.stringify(payload), private: isPrivate };
+        outcomes.push(await send(env, sender, message));
+      }
+      return outcomes;
+    }),
+  );
+  return !outcomes.flat().includes("unavailable");
+}
+
+type Outcome = "sent" | Unposted["reason"];
+
+/** A registered channel's type decides where a message goes, whatever the request says. */
+async function send(env: Env, sender: Sender, message: Outgoing): Promise<Outcome> {
+  const { sub, event, payload, private: isPrivate, persist } = message;
+  const post = (asPrivate: boolean) =>
+    env.CHANNEL.getByName(roomObject(sub, asPrivate)).post(sender, { event, payload, persist });
+  let refusal = await post(isPrivate);
+  if (refusal?.moved !== undefined) refusal = await post(refusal.moved === "private");
+  return refusal?.reason ?? "sent";
+}
+
+function senderOf({ role, user, all }: Claims, headers: Headers): Sender {
+  const shown = [...headers].filter(([name]) => !HIDDEN_HEADERS.has(name));
+  return { role, user, principal: { claims: all, headers: Object.fromEntries(shown) } };
 }

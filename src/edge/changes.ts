@@ -1,75 +1,62 @@
-// The listener's door: batches of row changes, signed, each into the feeds of its table.
-import { BadBatch, type Batch, MAX_BATCH_BYTES, parseBatch } from "../protocol/changes.ts";
+// The listener's door: batches of row changes, each into the feeds of its table, and what our own tables report.
+import { BadBatch, type BatchHeader, openBatch, parseChanges } from "../protocol/changes.ts";
+import { parseBroadcasts, parseSlugs, type Unsent } from "../protocol/reports.ts";
 import { feedName, feedObject, parseFeedName } from "../protocol/topics.ts";
+import { StoreNotReady, StoreUnavailable } from "../store/database.ts";
 import { type Env, settingsOf } from "./env.ts";
+import { configureChannels, reauthorizeChannels } from "./registrations.ts";
+import { relayBroadcasts } from "./relay.ts";
+import { readSigned, refuse } from "./signed.ts";
 
-/** How far the listener's clock may be off, seconds; an older request may be a replayed one. */
-const MAX_SKEW_S = 300;
+/** What became of a batch that is not bad: taken, durably, or `stale`: its listener's time is over. */
+type Outcome = { readonly taken: true; readonly unsent?: readonly Unsent[] } | "stale";
 
-/** Most bytes read of a body, more than any change that the listener carries. */
-const MAX_READ_BYTES = 200_000_000;
-
-/** Takes a batch: 200 with its number once every feed has it durably; 409 for a listener whose time is over. */
+/**
+ * Takes a batch: 200 with its number once all of it is durable or done; 409 for a listener whose time is over, 503 when
+ * PostgreSQL must be asked and does not answer.
+ */
 export async function receiveChanges(request: Request, env: Env): Promise<Response> {
-  const body = await readBody(request);
-  if (body === undefined) return refuse(413, `a batch holds at most ${MAX_BATCH_BYTES} bytes`);
-  const fault = await signatureFault(request.headers, body, settingsOf(env).listenerSecret);
-  if (fault !== undefined) return refuse(401, fault);
-  let batch: Batch;
+  const body = await readSigned(request, env);
+  if (body instanceof Response) return body;
   try {
-    batch = parseBatch(body);
+    const { header, lines } = openBatch(body);
+    const outcome = await deliver(env, header, lines);
+    if (outcome !== "stale") return Response.json({ ack: header.batch, unsent: outcome.unsent });
+    return refuse(409, `a listener of a newer epoch than ${header.epoch} has delivered: this one must stop`);
   } catch (error) {
-    if (!(error instanceof BadBatch)) throw error;
-    return refuse(error.status, error.message);
+    if (error instanceof BadBatch) return refuse(error.status, error.message);
+    if (error instanceof StoreUnavailable || error instanceof StoreNotReady) return refuse(503, error.message);
+    throw error;
   }
-  const feeds = feedsOf(batch).map((feed) => env.CHANNEL.getByName(feedObject(feed)));
+}
+
+async function deliver(env: Env, header: BatchHeader, lines: readonly string[]): Promise<Outcome> {
+  switch (header.feed) {
+    case "realtime.messages": {
+<<<<<<< HEAD
+      const { broadcasts, unsent } = parseBroadcasts(lines);
+      const answer = await relayBroadcasts(env, header, broadcasts);
+      return answer === "stale" ? "stale" : { taken: true, unsent: [...unsent, ...answer] };
+=======
+      const { broadcasts, unsent } = parseBroadcasts(lines, settingsOf(env).limits.payloadBytes);
+      return (await relayBroadcasts(env, header, broadcasts)) ? { taken: true, unsent } : "stale";
+>>>>>>> main
+    }
+    case "realtime.channels":
+      await configureChannels(env, parseSlugs(lines));
+      return { taken: true };
+    case "realtime.channel_members":
+      await reauthorizeChannels(env, parseSlugs(lines));
+      return { taken: true };
+  }
+  const batch = { header, changes: parseChanges(header, lines) };
+  const feeds = feedsOf(header).map((feed) => env.CHANNEL.getByName(feedObject(feed)));
   const answers = await Promise.all(feeds.map((feed) => feed.changes(batch)));
-  if (answers.every((answer) => answer.taken)) return Response.json({ ack: batch.header.batch });
-  return refuse(409, `a listener of a newer epoch than ${batch.header.epoch} has delivered: this one must stop`);
+  return answers.every((answer) => answer.taken) ? { taken: true } : "stale";
 }
 
 /** The table's own feed, that of its schema, and that of everything. */
-function feedsOf({ header }: Batch): string[] {
-  const schema = parseFeedName(header.feed)?.schema;
-  return schema === undefined ? [header.feed] : [header.feed, feedName(schema, "*"), "*.*"];
-}
-
-/**
- * The body as text, byte for byte as it was signed; undefined when it is too large. It is read to its end even then,
- * but not kept: a sender that is cut off while it writes does not get to see the 413 by which it would send less.
- */
-async function readBody(request: Request): Promise<string | undefined> {
-  if (Number(request.headers.get("content-length")) > MAX_READ_BYTES) return undefined;
-  const decoder = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true });
-  let [text, size] = ["", 0];
-  for await (const chunk of request.body ?? []) {
-    size += chunk.byteLength;
-    if (size > MAX_READ_BYTES) return undefined;
-    text = size > MAX_BATCH_BYTES ? "" : text + decoder.decode(chunk, { stream: true });
-  }
-  return size > MAX_BATCH_BYTES ? undefined : text + decoder.decode();
-}
-
-async function signatureFault(headers: Headers, body: string, secret: string): Promise<string | undefined> {
-  const timestamp = headers.get("x-nself-timestamp") ?? "";
-  const signature = fromHex(headers.get("x-nself-signature") ?? "");
-  if (timestamp === "" || signature === undefined) return "x-nself-timestamp and x-nself-signature are needed";
-  const skew = Math.abs(Date.now() / 1000 - Number(timestamp));
-  if (!(skew <= MAX_SKEW_S)) return "x-nself-timestamp is no unix time, or too far from now: check the clocks";
-  const encoder = new TextEncoder();
-  const algorithm = { name: "HMAC", hash: "SHA-256" };
-  const key = await crypto.subtle.importKey("raw", encoder.encode(secret), algorithm, false, ["verify"]);
-  const valid = await crypto.subtle.verify("HMAC", key, signature, encoder.encode(`${timestamp}.${body}`));
-  return valid
-    ? undefined
-    : "the signature is wrong: REALTIME_LISTENER_SECRET must be the same here and at the listener";
-}
-
-function fromHex(text: string): Uint8Array<ArrayBuffer> | undefined {
-  if (!/^[0-9a-f]{64}$/i.test(text)) return undefined;
-  return Uint8Array.from(text.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
-}
-
-function refuse(status: number, error: string): Response {
-  return Response.json({ error }, { status });
+function feedsOf({ feed }: BatchHeader): string[] {
+  const schema = parseFeedName(feed)?.schema;
+  return schema === undefined ? [feed] : [feed, feedName(schema, "*"), "*.*"];
 }

@@ -1,7 +1,9 @@
 // The edge's environment: bindings of the platform, and settings read once and checked by name.
 import * as z from "zod";
+import { KeySet } from "../auth/key-set.ts";
 import type { Keys } from "../auth/tokens.ts";
 import type { Limits } from "../protocol/limits.ts";
+import { keySource } from "./key-source.ts";
 import type { Channel } from "./objects/channel.ts";
 import type { Directory } from "./objects/directory.ts";
 import type { Gateway } from "./objects/gateway.ts";
@@ -42,6 +44,10 @@ export interface Settings {
   readonly gatewaySockets: number;
   readonly presenceTimeoutMs: number;
   readonly limits: Limits;
+  /** Connections of one address; 0: as many as it likes. */
+  readonly connectionsPerMinute: number;
+  /** The header that names the client's address; undefined: the address that the connection comes from. */
+  readonly ipHeader: string | undefined;
 }
 
 let read: { readonly env: Env; readonly settings: Settings } | undefined;
@@ -55,13 +61,22 @@ export function settingsOf(env: Env): Settings {
     throw new Error(`bad settings: ${faults.join("; ")}`);
   }
   const { data } = result;
+  const url = data.REALTIME_JWKS_URL;
   const settings = {
-    keys: { secret: data.REALTIME_JWT_SECRET, anonKey: data.REALTIME_ANON_KEY, serviceKey: data.REALTIME_SERVICE_KEY },
+    keys: {
+      secret: data.REALTIME_JWT_SECRET,
+      keySet: new KeySet(data.REALTIME_JWKS, url === undefined ? undefined : keySource(url)),
+      anonKey: data.REALTIME_ANON_KEY,
+      serviceKey: data.REALTIME_SERVICE_KEY,
+      requiredClaims: data.REALTIME_JWT_CLAIMS ?? {},
+    },
     listenerSecret: data.REALTIME_LISTENER_SECRET,
     gateways: data.REALTIME_GATEWAYS,
     gatewaySockets: data.REALTIME_GATEWAY_SOCKETS,
     presenceTimeoutMs: data.REALTIME_PRESENCE_TIMEOUT * 1000,
     limits: limitsFrom(data),
+    connectionsPerMinute: data.REALTIME_CONNECTIONS_PER_MINUTE,
+    ipHeader: data.REALTIME_IP_HEADER,
   };
   read = { env, settings };
   return settings;

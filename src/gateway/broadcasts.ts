@@ -2,7 +2,7 @@
 import { type ClientFrame, UserBroadcast } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
 import { type Body, broadcastBody } from "../protocol/link.ts";
-import { parsePersist } from "../protocol/persist.ts";
+import { MAX_PERSIST_TTL_S, parsePersist } from "../protocol/persist.ts";
 import { isPrivateObject } from "../protocol/topics.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Membership } from "./membership.ts";
@@ -29,7 +29,8 @@ export function handleBroadcast(gateway: Gateway, membership: Membership, frame:
   }
   // On a public channel it means nothing (protocol.md §6.9).
   const persist = isPrivateObject(room.object) ? content.persist : undefined;
-  if (persist === "invalid") return refuse("invalid_persist_ttl", "persist takes a ttl from 1 to 259200 seconds");
+  if (persist === "invalid")
+    return refuse("invalid_persist_ttl", `persist takes a ttl from 1 to ${MAX_PERSIST_TTL_S} seconds`);
   const { name, body } = content;
   const publish = {
     id: gateway.newId(),
@@ -37,7 +38,7 @@ export function handleBroadcast(gateway: Gateway, membership: Membership, frame:
     sender: claims.user,
     name,
     body,
-    ...(persist !== undefined && persistence === "granted" && { persist }),
+    ...(persist !== undefined && persistence === "granted" && { persist: persist.ttl }),
   };
   if (!room.publish(publish, ack ? (outcome) => gateway.stored(session, frame, outcome) : undefined)) {
     refuse("channel_unavailable", "The channel cannot be reached: the message was not sent");

@@ -190,13 +190,13 @@ export class Gateway implements RoomEvents {
   #join(session: Session, frame: ClientFrame): void {
     const topic = parseTopic(frame.topic);
     if ("reason" in topic) return this.reply(session, frame, "error", topic);
+    if (!session.rates.joins.take(this.now())) {
+      return this.reply(session, frame, "error", { reason: "ClientJoinRateLimitReached: Too many joins per second" });
+    }
     const before = session.topics.get(frame.topic);
     if (before?.state === "joined") this.#leave(before.membership);
     if (session.topics.size >= this.limits.channels) {
       return this.reply(session, frame, "error", { reason: "ChannelRateLimitReached: Too many channels" });
-    }
-    if (!session.rates.joins.take(this.now())) {
-      return this.reply(session, frame, "error", { reason: "ClientJoinRateLimitReached: Too many joins per second" });
     }
     const joining = { state: "joining", joinRef: frame.joinRef, waiting: [] as (() => void)[] } as const;
     session.topics.set(frame.topic, joining);

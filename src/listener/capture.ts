@@ -3,15 +3,16 @@
 import pg from "pg";
 import { feedName } from "../protocol/topics.ts";
 import type { Bell } from "./bell.ts";
-import { type Captured, Catalogue } from "./catalogue.ts";
+import { type Captured, Catalogue, isOwn } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
 import type { Config } from "./config.ts";
-import { changeLine, type Edge, postBatch } from "./delivery.ts";
+import { changeLine, type Edge, postBatch, postPolicies } from "./delivery.ts";
 import { fetchRound } from "./fetch.ts";
 import { Lanes, type Parcel } from "./lanes.ts";
 import { type Lease, renewLease } from "./lease.ts";
 import type { Log } from "./log.ts";
 import { notifyListeners } from "./notify.ts";
+import { tellPolicies } from "./policies.ts";
 import { Progress } from "./progress.ts";
 
 /** Why capture ended without being asked to. */
@@ -26,7 +27,14 @@ const lost = "another listener took the lease";
 const mostNamed = 10;
 
 /** Milliseconds. */
-const every = { store: 200, renew: 3_000, reconcile: 2_000, reconcileAfterFailure: 5_000, rotate: 60_000 } as const;
+const every = {
+  store: 200,
+  renew: 3_000,
+  reconcile: 2_000,
+  reconcileAfterFailure: 5_000,
+  policies: 2_000,
+  rotate: 60_000,
+} as const;
 
 export class Capture {
   readonly progress: Progress;
@@ -35,6 +43,7 @@ export class Capture {
   lastAckAt: Date | null = null;
   #client: pg.Client;
   #lease: Lease;
+  #edge: Edge;
   #bell: Bell;
   #log: Log;
   #catalogue: Catalogue;
@@ -43,7 +52,8 @@ export class Capture {
 
   /** `client` serves fetching and storing alone; `ended` ends capture from outside, and is aborted by failures here. */
   constructor(client: pg.Client, lease: Lease, bell: Bell, config: Config, ended: AbortController, log: Log) {
-    const edge: Edge = { url: config.edgeUrl, secret: config.secret };
+    const edge = { url: config.edgeUrl, secret: config.secret };
+    this.#edge = edge;
     this.#notify = config.notify;
     this.#client = client;
     this.#lease = lease;
@@ -71,7 +81,8 @@ export class Capture {
   /** Runs until `ended`; throws the reason unless it ended without one. */
   async run(): Promise<void> {
     const fail = (error: unknown) => this.#ended.abort(error);
-    await Promise.all([this.#fetchLoop().catch(fail), this.#keepLoop().catch(fail)]);
+    const loops = [this.#fetchLoop(), this.#keepLoop(), this.#policyLoop()];
+    await Promise.all(loops.map((loop) => loop.catch(fail)));
   }
 
   /** Stores how far delivery has come and keeps the lease. Throws LeadershipLost when it is no longer ours. */
@@ -122,7 +133,7 @@ export class Capture {
     }
     const byFeed = Map.groupBy(known, ({ captured: { table } }) => feedName(table.schema, table.table));
     for (const [feed, parcels] of byFeed) this.lanes.add(feed, parcels);
-    if (this.#notify) await this.#notifyListeners(known);
+    if (this.#notify) await this.#notifyListeners(known.filter(({ captured }) => !isOwn(captured.table)));
   }
 
   /** A full queue of notifications, the fault of some session that listens and never reads, must not end capture. */
@@ -157,6 +168,20 @@ export class Capture {
         rotateAt = now + every.rotate;
       }
       await pause(every.store, signal);
+    }
+  }
+
+  /** Apart from the loop that keeps the lease, which must not wait for an edge that does not answer. */
+  async #policyLoop(): Promise<void> {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      const reason = await tellPolicies(this.#client, this.#lease, (digest) =>
+        postPolicies(this.#edge, digest, signal),
+      );
+      if (reason !== null && !signal.aborted) {
+        this.#log.warn("the edge was not told that policies have changed; trying again", { reason });
+      }
+      await pause(every.policies, signal);
     }
   }
 

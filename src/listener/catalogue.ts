@@ -1,4 +1,4 @@
-// What the captured tables are: names, columns, keys, and who may read them.
+// What the captured tables are, ours among them: names, columns, keys, and who may read them.
 import { createHash } from "node:crypto";
 import type pg from "pg";
 
@@ -21,6 +21,11 @@ export interface Captured {
   table: Table;
 }
 
+/** Whether a table is ours: its changes are for the edge itself, and nobody can follow them. */
+export function isOwn({ schema }: Table): boolean {
+  return schema === "realtime";
+}
+
 interface Row extends Omit<Table, "generation"> {
   relid: string;
   root: string;
@@ -41,7 +46,11 @@ const statement = `
     coalesce((select json_agg(r.rolname order by r.rolname) from pg_roles r
       where r.rolname in ('anon', 'authenticated', 'service_role')
         and has_schema_privilege(r.oid, n.oid, 'usage') and has_table_privilege(r.oid, c.oid, 'select')), '[]') as readers
-  from realtime.cdc_tables t
+  from (
+    select relid, root_relid, schema_name, table_name from realtime.cdc_tables
+    union all select oid, oid, 'realtime', relname from pg_class
+      where relnamespace = 'realtime'::regnamespace and relname in ('messages', 'channels', 'channel_members')
+  ) t
   left join pg_class c on c.oid = t.root_relid
   left join pg_namespace n on n.oid = c.relnamespace
   where t.relid = any ($1::oid[])`;

@@ -1,5 +1,7 @@
-// One batch over HTTP to the edge: its bytes, its signature, and what the answer means.
+// What goes to the edge over HTTP: its bytes, its signature, and what the answer means.
 import { createHmac } from "node:crypto";
+import * as z from "zod";
+import { parseJson } from "../protocol/json.ts";
 import type { Table } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
 
@@ -20,13 +22,21 @@ export interface Header {
 }
 
 export type Answer =
-  | { kind: "acked" }
+  /** Taken. `unsent` are messages that nobody can be sent, and why. */
+  | { kind: "acked"; unsent: Unsent[] }
   /** The edge has seen a newer epoch: someone else delivers. */
   | { kind: "fenced" }
   | { kind: "too-large" }
   /** The secrets differ. */
   | { kind: "unauthorized" }
   | { kind: "failed"; reason: string };
+
+const acknowledgement = z.object({
+  ack: z.number(),
+  unsent: z.array(z.object({ id: z.string(), reason: z.string() })).default([]),
+});
+
+export type Unsent = z.infer<typeof acknowledgement>["unsent"][number];
 
 export interface Edge {
   url: string;
@@ -55,35 +65,54 @@ function image(name: string, json: string | null): string {
 /** Posts one batch. Never throws: what cannot be delivered is an answer too. */
 export async function postBatch(edge: Edge, header: Header, lines: string[], signal: AbortSignal): Promise<Answer> {
   const body = `${JSON.stringify(header)}\n${lines.join("\n")}\n`;
+  const response = await post(edge, "changes", body, signal);
+  return "failure" in response ? { kind: "failed", reason: response.failure } : understand(response, header.batch);
+}
+
+/** Tells the edge that the policies on realtime.messages have changed. Never throws: answers why it failed, or null. */
+export async function postPolicies(edge: Edge, digest: string, signal: AbortSignal): Promise<string | null> {
+  const response = await post(edge, "policies", JSON.stringify({ digest }), signal);
+  if ("failure" in response) return response.failure;
+  return response.status === 200 ? null : failure(response);
+}
+
+type Response = { status: number; text: string } | { failure: string };
+
+async function post(edge: Edge, door: "changes" | "policies", body: string, signal: AbortSignal): Promise<Response> {
   const timestamp = Math.floor(Date.now() / 1000).toString();
   const signature = createHmac("sha256", edge.secret).update(`${timestamp}.${body}`).digest("hex");
   try {
-    const response = await fetch(`${edge.url}/internal/changes`, {
+    const response = await fetch(`${edge.url}/internal/${door}`, {
       method: "POST",
       headers: {
-        "content-type": "application/x-ndjson",
+        "content-type": door === "changes" ? "application/x-ndjson" : "application/json",
         "x-nself-timestamp": timestamp,
         "x-nself-signature": signature,
       },
       body,
       signal: AbortSignal.any([signal, AbortSignal.timeout(patience)]),
     });
-    return await understand(response, header.batch);
+    return { status: response.status, text: await response.text() };
   } catch (error) {
-    return { kind: "failed", reason: error instanceof Error ? explain(error) : String(error) };
+    return { failure: error instanceof Error ? explain(error) : String(error) };
   }
 }
 
-async function understand(response: Response, batch: number): Promise<Answer> {
-  const text = await response.text();
-  if (response.status === 409) return { kind: "fenced" };
-  if (response.status === 413) return { kind: "too-large" };
-  if (response.status === 401) return { kind: "unauthorized" };
-  if (response.status !== 200) return { kind: "failed", reason: `status ${response.status}: ${text.slice(0, 200)}` };
+function understand(response: { status: number; text: string }, batch: number): Answer {
+  const { status, text } = response;
+  if (status === 409) return { kind: "fenced" };
+  if (status === 413) return { kind: "too-large" };
+  if (status === 401) return { kind: "unauthorized" };
+  if (status !== 200) return { kind: "failed", reason: failure(response) };
   // Only the batch's own number is an acknowledgement: a proxy's friendly 200 is none.
-  return new RegExp(`"ack"\\s*:\\s*${batch}\\b`).test(text)
-    ? { kind: "acked" }
+  const result = acknowledgement.safeParse(parseJson(text));
+  return result.data?.ack === batch
+    ? { kind: "acked", unsent: result.data.unsent }
     : { kind: "failed", reason: `status 200 without "ack": ${batch}` };
+}
+
+function failure({ status, text }: { status: number; text: string }): string {
+  return `status ${status}: ${text.slice(0, 200)}`;
 }
 
 function explain(error: Error): string {

@@ -2,11 +2,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Captured } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
-import type { Answer, Header } from "./delivery.ts";
+import type { Answer, Header, Unsent } from "./delivery.ts";
 import type { Log } from "./log.ts";
 import type { Delivery } from "./progress.ts";
 
 const most = { changes: 1_000, bytes: 1_000_000, inFlight: 32 } as const;
+/** Of messages that are not sent so many are named in the log. */
+const mostNamed = 10;
 const backoff = { first: 50, last: 5_000 } as const;
 
 const wrongSecret = "the edge refuses our signature: REALTIME_LISTENER_SECRET differs between listener and edge";
@@ -110,7 +112,10 @@ export class Lanes {
     const lines = parcels.map((parcel) => parcel.line);
     for (let wait: number = backoff.first; ; wait = Math.min(backoff.last, wait * 2)) {
       const answer = await this.#post(header, lines);
-      if (answer.kind === "acked") this.failing = null;
+      if (answer.kind === "acked") {
+        this.failing = null;
+        if (answer.unsent.length > 0) this.#report(answer.unsent);
+      }
       if (answer.kind === "acked" || answer.kind === "too-large") return answer.kind;
       if (answer.kind === "fenced") {
         this.#outlet.fenced();
@@ -126,6 +131,11 @@ export class Lanes {
       await sleep(wait, undefined, { signal: this.#drain.signal }).catch(() => {});
       if (this.#drain.signal.aborted) return "stopped";
     }
+  }
+
+  #report(unsent: Unsent[]): void {
+    const first = unsent.slice(0, mostNamed);
+    this.#outlet.log.warn("some messages were not sent", { messages: unsent.length, first });
   }
 
   #header(feed: string, parcels: Parcel[]): Header {

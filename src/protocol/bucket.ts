@@ -52,19 +52,17 @@ export class Bucket {
  * so a flood of keys loosens the limit for the quiet ones and never takes more memory.
  */
 export class Buckets {
-  readonly #perMinute: number;
   readonly #limit: number;
   /** The key used longest ago first: a Map keeps the order in which keys were set. */
   readonly #buckets = new Map<string, Bucket>();
 
-  constructor(perMinute: number, limit: number) {
-    this.#perMinute = perMinute;
+  constructor(limit: number) {
     this.#limit = limit;
   }
 
-  /** The bucket of a key, which counts as used by that. */
-  of(key: string, now: number): Bucket {
-    const bucket = this.#buckets.get(key) ?? new Bucket(this.#perMinute, now);
+  /** The bucket of a key, which counts as used by that. A new one allows so many a minute. */
+  of(key: string, perMinute: number, now: number): Bucket {
+    const bucket = this.#buckets.get(key) ?? new Bucket(perMinute, now);
     this.#buckets.delete(key);
     this.#buckets.set(key, bucket);
     if (this.#buckets.size > this.#limit) {

@@ -1,12 +1,15 @@
 // Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
 import * as z from "zod";
-import { exceeds, isObject, type JsonText, parseJson } from "./json.ts";
+import { cutMembers, exceeds, isObject, type JsonText, parseJson } from "./json.ts";
 import { boundedText } from "./text.ts";
 import { parseFeedName } from "./topics.ts";
 
-/** Most changes in one batch, and most bytes: a larger batch is refused with 413 and comes again in parts. */
+/**
+ * Most changes in one batch, and most bytes, of which the largest message in base64 needs most: a larger batch is
+ * refused with 413 and comes again in parts.
+ */
 const MAX_BATCH_CHANGES = 1_000;
-export const MAX_BATCH_BYTES = 8_000_000;
+export const MAX_BATCH_BYTES = 15_000_000;
 /** Largest change, bytes of its `data`: a ring row, which it shares with its header, must stay below the platform's 2 MB. */
 const MAX_CHANGE_BYTES = 1_900_000;
 
@@ -85,11 +88,8 @@ export class BadBatch extends Error {
   }
 }
 
-/**
- * Reads a batch: a line of header, then a line a change. Row images are cut out as text and never re-serialised, so a
- * bigint keeps its digits. Throws BadBatch.
- */
-export function parseBatch(body: string): Batch {
+/** Reads a batch: a line of header, then a line a change, unparsed. Throws BadBatch. */
+export function openBatch(body: string): { header: BatchHeader; lines: string[] } {
   if (exceeds(body, MAX_BATCH_BYTES)) throw new BadBatch(`a batch holds at most ${MAX_BATCH_BYTES} bytes`, 413);
   const lines = body.split("\n").filter((line) => line !== "");
   const [first, ...rest] = lines;
@@ -98,7 +98,15 @@ export function parseBatch(body: string): Batch {
   if (rest.length > MAX_BATCH_CHANGES) {
     throw new BadBatch(`a batch holds at most ${MAX_BATCH_CHANGES} changes`, 413);
   }
-  return { header, changes: rest.map((line, index) => parseChange(header, line, index + 2)) };
+  return { header, lines: rest };
+}
+
+/**
+ * Reads the lines of a batch of row changes. Row images are cut out as text and never re-serialised, so a bigint keeps
+ * its digits. Throws BadBatch.
+ */
+export function parseChanges(header: BatchHeader, lines: readonly string[]): RowChange[] {
+  return lines.map((line, index) => parseChange(header, line, index + 2));
 }
 
 function parseChange(header: BatchHeader, line: string, number: number): RowChange {
@@ -106,7 +114,7 @@ function parseChange(header: BatchHeader, line: string, number: number): RowChan
   const table = header.tables[String(change.r)];
   if (table === undefined) throw new BadBatch(`line ${number}: the header describes no table ${change.r}`);
   const operation = operations[change.op];
-  const images = cutImages(line);
+  const images = imagesOf(line);
   const parts = [
     `"schema":${JSON.stringify(table.schema)}`,
     `"table":${JSON.stringify(table.table)}`,
@@ -133,45 +141,8 @@ function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {
   throw new BadBatch(`${where}: ${issue?.path.join(".") ?? ""} ${issue?.message ?? "has the wrong shape"}`);
 }
 
-/** Cuts the texts of the members `new` and `old` out of the text of a change line, which is known to be valid JSON. */
-function cutImages(line: string): { new?: JsonText; old?: JsonText } {
-  const images: { new?: JsonText; old?: JsonText } = {};
-  let depth = 0;
-  let member = "";
-  let start = 0;
-  for (let at = 0; at < line.length; at++) {
-    const char = line[at];
-    if (char === '"') {
-      const open = at;
-      at = endOfString(line, at);
-      if (depth === 1 && line[skipBlanks(line, at + 1)] === ":" && member === "") {
-        member = line.slice(open + 1, at);
-        at = skipBlanks(line, at + 1);
-        start = at + 1;
-      }
-    } else if (char === "{" || char === "[") depth++;
-    else if (char === "}" || char === "]" || char === ",") {
-      if (depth === 1) {
-        if (member === "new" || member === "old") images[member] = line.slice(start, at).trim();
-        member = "";
-      }
-      if (char !== ",") depth--;
-    }
-  }
+function imagesOf(line: string): { new?: JsonText; old?: JsonText } {
+  const images = cutMembers(line, ["new", "old"]);
   for (const key of ["new", "old"] as const) if (images[key] === "null") delete images[key];
   return images;
-}
-
-function endOfString(text: string, open: number): number {
-  for (let at = open + 1; at < text.length; at++) {
-    if (text[at] === "\\") at++;
-    else if (text[at] === '"') return at;
-  }
-  return text.length;
-}
-
-function skipBlanks(text: string, from: number): number {
-  let at = from;
-  while (text[at] === " ") at++;
-  return at;
 }

@@ -10,10 +10,10 @@ export function utf8Length(text: string): number {
 
 const encoder = new TextEncoder();
 
-/** True when the text is longer than `limit` UTF-8 bytes; encodes only when the length alone does not decide. */
-export function exceeds(text: string, limit: number): boolean {
-  if (text.length > limit) return true;
-  return text.length * 3 > limit && utf8Length(text) > limit;
+/** True when a text (in UTF-8) or bytes are longer than `limit` bytes; encodes only when the length does not decide. */
+export function exceeds(content: string | Uint8Array, limit: number): boolean {
+  if (content.length > limit) return true;
+  return typeof content === "string" && content.length * 3 > limit && utf8Length(content) > limit;
 }
 
 /** Adds a member at the end of the text of a JSON object: `{"a":1}` and `"b"`, `2` give `{"a":1,"b":2}`. */
@@ -21,6 +21,47 @@ export function withMember(object: JsonText, key: string, value: JsonText): Json
   const end = object.lastIndexOf("}");
   const head = object.slice(0, end).trimEnd();
   return `${head}${head.endsWith("{") ? "" : ","}${JSON.stringify(key)}:${value}}`;
+}
+
+/**
+ * Cuts the texts of some members out of the text of a JSON object, which is known to be valid: what is cut keeps every
+ * digit. A member that is not there is not in the answer; names must need no escapes.
+ */
+export function cutMembers<Name extends string>(
+  object: JsonText,
+  names: readonly Name[],
+): Partial<Record<Name, JsonText>> {
+  const cut: Partial<Record<Name, JsonText>> = {};
+  let depth = 0;
+  let member = "";
+  let start = 0;
+  for (let at = 0; at < object.length; at++) {
+    const char = object[at];
+    if (char === '"') {
+      const open = at;
+      at = endOfString(object, at);
+      if (depth === 1 && object[skipBlanks(object, at + 1)] === ":" && member === "") {
+        member = object.slice(open + 1, at);
+        at = skipBlanks(object, at + 1);
+        start = at + 1;
+      }
+    } else if (char === "{" || char === "[") depth++;
+    else if (char === "}" || char === "]" || char === ",") {
+      if (depth === 1) {
+        const name = names.find((wanted) => wanted === member);
+        if (name !== undefined) cut[name] = object.slice(start, at).trim();
+        member = "";
+      }
+      if (char !== ",") depth--;
+    }
+  }
+  return cut;
+}
+
+function skipBlanks(text: string, from: number): number {
+  let at = from;
+  while (text[at] === " ") at++;
+  return at;
 }
 
 /** Parses JSON; undefined when the text is none (no JSON text parses to undefined). */

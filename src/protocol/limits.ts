@@ -27,11 +27,11 @@ export interface Limits extends ChannelLimits {
   readonly idleMs: number;
 }
 
-/** Contract C47 for the rates, protocol.md §11.1 for the sizes. */
+/** Contract C47 for the rates, AC-117 for the payload, protocol.md §11.1 for the rest. */
 export const defaultLimits: Limits = {
   messagesPerMinute: 60,
   presencePerMinute: 10,
-  payloadBytes: 3_000_000,
+  payloadBytes: 1_000_000,
   presenceBytes: 100_000,
   replay: 25,
   channels: 100,

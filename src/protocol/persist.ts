@@ -1,16 +1,24 @@
-// Persistence of a broadcast in the database, as its sender asks for it (protocol.md §6.9).
-import { isObject } from "./json.ts";
+// Persistence: whether a broadcast is to be kept, and for how long (protocol.md §6.9).
 
-/** Three days, seconds: what `true` stands for, and the most that may be asked. */
-export const MAX_PERSIST_S = 259_200;
+/** Longest time, and the one meant when none is named: 72 h. */
+export const MAX_PERSIST_TTL_S = 259_200;
 
-/** For how many seconds to keep a message; undefined: not at all. `invalid`: the message is not to be sent. */
-export function parsePersist(asked: unknown): number | undefined | "invalid" {
-  if (asked === undefined || asked === null || asked === false) return undefined;
-  if (asked === true) return MAX_PERSIST_S;
-  if (!isObject(asked)) return "invalid";
-  const ttl = asked.ttl ?? MAX_PERSIST_S;
+/** That a broadcast is to be kept for so many seconds. */
+export interface Persist {
+  readonly ttl: number;
+}
+
+/**
+ * Reads the option `persist` of a broadcast: `true`, `{}` and `{ "ttl": null }` mean the longest time, false and null
+ * that it is not kept. "invalid": a time that is no whole number of seconds from 1 to 259200, or something else.
+ */
+export function parsePersist(option: unknown): Persist | undefined | "invalid" {
+  if (option === undefined || option === null || option === false) return undefined;
+  if (option === true) return { ttl: MAX_PERSIST_TTL_S };
+  if (typeof option !== "object" || Array.isArray(option)) return "invalid";
+  const ttl: unknown = "ttl" in option ? option.ttl : null;
+  if (ttl === null) return { ttl: MAX_PERSIST_TTL_S };
   const seconds = typeof ttl === "string" && /^\d+$/.test(ttl) ? Number(ttl) : ttl;
   if (typeof seconds !== "number" || !Number.isInteger(seconds)) return "invalid";
-  return seconds >= 1 && seconds <= MAX_PERSIST_S ? seconds : "invalid";
+  return seconds >= 1 && seconds <= MAX_PERSIST_TTL_S ? { ttl: seconds } : "invalid";
 }

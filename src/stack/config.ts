@@ -38,6 +38,15 @@ Settings, from the environment or from .env in the project directory:
   REALTIME_GATEWAYS         gateways, each with a share of the sockets (1)
   REALTIME_GATEWAY_SOCKETS  sockets on one gateway (32000)
   REALTIME_PRESENCE_TIMEOUT seconds until a user tracked without a socket is offline (300)
+  REALTIME_JWKS             keys that verify tokens, a JSON Web Key Set: {"keys":[…]}
+  REALTIME_JWKS_URL         where such a set is published, https, or http on this machine
+  REALTIME_JWT_CLAIMS       claims that every token must have: {"iss":"https://example.com"}
+  REALTIME_CONNECTIONS_PER_MINUTE
+                            connections of one address a minute, 0 for any number (100)
+  REALTIME_MESSAGES_PER_MINUTE
+                            messages of one address by HTTP a minute, 0 for any number (60)
+  REALTIME_IP_HEADER        the header in which a proxy in front appends the client's address; without it
+                            these two limits leave out this machine's own programs
   REALTIME_NOTIFY           on or off: row changes for plain LISTEN, too (on)
   REALTIME_LOG_LEVEL        what the listener logs: error, warn, info or debug (warn)
   NSELF_HOME                where all state is kept (.nself in the project directory)`;

@@ -5,7 +5,9 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SignJWT } from "jose";
 import { z } from "zod";
-import { TokenError, verifyToken } from "../auth/tokens.ts";
+import { KeySet } from "../auth/key-set.ts";
+import { type Keys, TokenError, verifyToken } from "../auth/tokens.ts";
+import { tuning } from "../edge/settings.ts";
 import type { Config } from "./config.ts";
 import { StackError } from "./errors.ts";
 
@@ -38,14 +40,23 @@ export async function loadSecrets(config: Config): Promise<Secrets> {
   if (config.anonKey !== undefined && config.anonKey === config.serviceKey) {
     throw new StackError("REALTIME_ANON_KEY and REALTIME_SERVICE_KEY are the same: every client could do everything");
   }
-  if (config.anonKey) await requireKey("REALTIME_ANON_KEY", config.anonKey, "anon", jwtSecret);
-  if (config.serviceKey) await requireKey("REALTIME_SERVICE_KEY", config.serviceKey, "service_role", jwtSecret);
+  // Keys that are published somewhere are not asked for: a start must not depend on another server.
+  const { REALTIME_JWKS: given, REALTIME_JWT_CLAIMS: requiredClaims = {} } = tuning.parse(config.tuning);
+  const keys = {
+    secret: jwtSecret,
+    keySet: new KeySet(given),
+    anonKey: undefined,
+    serviceKey: undefined,
+    requiredClaims,
+  };
+  if (config.anonKey) await requireKey("REALTIME_ANON_KEY", config.anonKey, "anon", keys);
+  if (config.serviceKey) await requireKey("REALTIME_SERVICE_KEY", config.serviceKey, "service_role", keys);
   return {
     jwtSecret,
     listenerSecret: config.listenerSecret ?? own.listenerSecret,
     postgresPassword: own.postgresPassword,
-    anonKey: config.anonKey ?? (await sign("anon", jwtSecret, issuedAt)),
-    serviceKey: config.serviceKey ?? (await sign("service_role", jwtSecret, issuedAt)),
+    anonKey: config.anonKey ?? (await sign("anon", keys, issuedAt)),
+    serviceKey: config.serviceKey ?? (await sign("service_role", keys, issuedAt)),
   };
 }
 
@@ -69,16 +80,16 @@ function readOrMake(path: string): z.infer<typeof kept> {
 }
 
 /** A key is opaque and stands for its role, or it is a token that must say so itself, as the edge will read it. */
-async function requireKey(setting: string, key: string, role: string, jwtSecret: string): Promise<void> {
+async function requireKey(setting: string, key: string, role: string, keys: Keys): Promise<void> {
   if (key.split(".").length !== 3) return;
   try {
-    const claims = await verifyToken(key, { secret: jwtSecret, anonKey: undefined, serviceKey: undefined }, Date.now());
+    const claims = await verifyToken(key, keys, Date.now());
     if (claims.role !== role) throw new StackError(`${setting} is a token of role "${claims.role}", not "${role}"`);
   } catch (error) {
     if (!(error instanceof TokenError)) throw error;
     throw new StackError(
       `${setting} is a token that would be refused: ${error.message}. ` +
-        "Sign it with REALTIME_JWT_SECRET, leave it out to have one made, or give a key that is no token.",
+        "Sign it with REALTIME_JWT_SECRET or a key of REALTIME_JWKS, leave it out to have one made, or give a key that is no token.",
     );
   }
 }
@@ -88,11 +99,11 @@ function random(): string {
   return randomBytes(32).toString("base64url");
 }
 
-function sign(role: string, jwtSecret: string, issuedAt: number): Promise<string> {
-  return new SignJWT({ role })
+/** A key of the stack's own, which has every claim that tokens must have. */
+function sign(role: string, { secret, requiredClaims }: Keys, issuedAt: number): Promise<string> {
+  return new SignJWT({ iss: "nself", ...requiredClaims, role })
     .setProtectedHeader({ alg: "HS256", typ: "JWT" })
-    .setIssuer("nself")
     .setIssuedAt(issuedAt)
     .setExpirationTime(issuedAt + TEN_YEARS_S)
-    .sign(new TextEncoder().encode(jwtSecret));
+    .sign(new TextEncoder().encode(secret));
 }

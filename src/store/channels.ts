@@ -90,6 +90,11 @@ export function channelStore(query: Query) {
       return found;
     },
 
+    /** The channels of these slugs, as many as there are. */
+    async findSlugs(slugs: readonly string[]): Promise<RegisteredChannel[]> {
+      return query(row, `select ${COLUMNS} from realtime.channels c where c.slug = any($1::text[])`, [slugs]);
+    },
+
     /** All channels, or those of one type, newest first. */
     async list(type?: ChannelType): Promise<ListedChannel[]> {
       return query(

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { migrate } from "../../src/listener/migrate.ts";
 import { StatementRefused, StoreNotReady, StoreUnavailable } from "../../src/store/database.ts";
 import { openStore, type Store } from "../../src/store/store.ts";
@@ -59,6 +59,26 @@ describe("after the migrations", () => {
     await migrate(postgres.url);
     await sql.query("create table public.users (id int primary key, email text)");
     await sql.query('create table public."Order" (id int primary key)');
+  });
+
+  test("the listener is ready while one leads and what is sent from SQL reaches it", async () => {
+    const becomes = (ready: boolean) =>
+      vi.waitFor(async () => expect(await store.listener.isReady()).toBe(ready), 10_000);
+    await becomes(true);
+    await sql.query("alter table realtime.messages disable trigger capture_insert");
+    await becomes(false);
+    await sql.query("alter table realtime.messages enable trigger capture_insert");
+    await becomes(true);
+    await sql.query("update realtime.cdc_consumers set lease_until = '-infinity'");
+    await becomes(false);
+    await becomes(true);
+  });
+
+  test("several channels are found by their slugs", async () => {
+    for (const slug of ["one", "two"]) await store.channels.create({ slug, name: slug, type: "public" });
+    const found = await store.channels.findSlugs(["two", "none", "one", '{"']);
+    expect(found.map(({ slug }) => slug).sort()).toEqual(["one", "two"]);
+    for (const { id } of found) await store.channels.delete(id);
   });
 
   test("a channel is made once, found by id, slug and name, and deleted", async () => {

@@ -86,7 +86,7 @@ test.each([
 });
 
 test("refuses a batch over its limits with 413", async () => {
-  const large = body(header(), change(1, { new: { text: "x".repeat(8_000_000) } }));
+  const large = body(header(), change(1, { new: { text: "x".repeat(15_000_000) } }));
   const long = body(header(), ...Array.from({ length: 1_001 }, (_, n) => change(n)));
   for (const given of [large, long]) {
     expect(await post(given)).toEqual({ status: 413, answer: { error: expect.stringMatching(/at most/) } });

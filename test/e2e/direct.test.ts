@@ -121,7 +121,7 @@ test("the private room is refused to the anon key there as well", async () => {
 test("a client beyond the last gateway's last place is told so, and the direct way is open", async () => {
   const open = (): Promise<RawSocket> => RawSocket.open(stack.url, { key: stack.anonKey });
   const held = await Promise.all([open(), open(), open(), open()]);
-  await expect(open()).rejects.toThrow("503");
+  await expect(open()).rejects.toThrow("429");
   const room = uniqueName("full");
   const socket = await direct(room);
   expect((await socket.join(`realtime:${room}`)).status).toBe("ok");

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { request } from "node:http";
 import { SignJWT } from "jose";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { WebSocket } from "ws";
 import { uniqueName, type Version, versions } from "../support/clients.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
@@ -97,8 +98,9 @@ const badTokens: Bad[] = [
 ];
 
 /** Asks for an upgrade that must be refused. */
-async function refusedUpgrade(path: string, headers: Record<string, string> = {}) {
-  const asked = request(new URL(path, stack.url), {
+async function refusedUpgrade(path: string, headers: Record<string, string> = {}, method = "GET", at = stack.url) {
+  const asked = request(new URL(path, at), {
+    method,
     headers: {
       connection: "Upgrade",
       upgrade: "websocket",
@@ -112,11 +114,12 @@ async function refusedUpgrade(path: string, headers: Record<string, string> = {}
   const [response] = await once(asked, "response");
   let body = "";
   for await (const chunk of response) body += chunk;
-  return { status: response.statusCode, type: response.headers["content-type"], body };
+  const { "content-type": type, "retry-after": retryAfter } = response.headers;
+  return { status: response.statusCode, type, body, ...(retryAfter === undefined ? {} : { retryAfter }) };
 }
 
-const json = (error: string): object => ({
-  status: 401,
+const json = (error: string, status = 401): object => ({
+  status,
   type: expect.stringContaining("application/json"),
   body: JSON.stringify({ error }),
 });
@@ -138,6 +141,22 @@ describe.each(["/realtime/v1/websocket", "/socket/websocket", "/realtime/v1/chan
 
   test("refuses an unknown protocol version with 403 and no body", async () => {
     expect(await refusedUpgrade(`${path}?vsn=3.0.0&apikey=${stack.anonKey}`)).toMatchObject({ status: 403, body: "" });
+  });
+
+  test.each(["POST", "PUT", "OPTIONS"])("refuses an upgrade by %s", async (method) => {
+    const refused = await refusedUpgrade(`${path}?vsn=2.0.0&apikey=${stack.anonKey}`, {}, method);
+    expect(refused).toEqual(json("A WebSocket is opened with GET", 400));
+  });
+
+  test("refuses more x-* headers than a session keeps, but for the key and whatever else comes", async () => {
+    const many = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, n) => [`x-h${n}`, "v"]));
+    const error = "Too many x-* headers: at most 32, of 4000 characters together";
+    const url = `${path}?vsn=2.0.0&apikey=${stack.anonKey}`;
+    for (const headers of [many(33), { "x-long": "v".repeat(4_000) }]) {
+      expect(await refusedUpgrade(url, headers)).toEqual(json(error, 431));
+    }
+    const fine = { ...many(32), other: "v".repeat(4_000), "x-api-key": "hello" };
+    expect(await refusedUpgrade(url, fine)).toEqual(json("The token provided is not a valid JWT"));
   });
 
   test("says that it is for sockets to a plain request", async () => {
@@ -168,7 +187,7 @@ describe.each(versions)("a join over version %s", (vsn) => {
     expect((await socket.ask(topic, "phx_join", { config, access_token: "sb_publishable_x" })).status).toBe("error");
   });
 
-  test("is ended when its token is renewed by one that is not valid", async () => {
+  test("is to be joined again when its token is renewed by one that has expired", async () => {
     const socket = await open(stack.anonKey, vsn);
     const topic = `realtime:${uniqueName("renewed")}`;
     await socket.join(topic);
@@ -176,7 +195,7 @@ describe.each(versions)("a join over version %s", (vsn) => {
     await socket.heartbeat();
     expect(socket.frames.map(({ event }) => event)).not.toContain("phx_close");
     socket.send("1", "3", topic, "access_token", { access_token: await token({ role: "anon", exp: now() - 5 }) });
-    await socket.until("the close", 1, ({ event }) => event === "phx_close");
+    await socket.until("the close", 1, ({ event }) => event === "phx_error");
     const [system] = await socket.until("the reason", 1, ({ event }) => event === "system");
     expect(system?.payload).toMatchObject({
       extension: "system",
@@ -202,9 +221,109 @@ test("a token with the claims of Hasura is understood: its role, and its user as
   expect(frame?.payload.meta).toMatchObject({ sender: "user-7" });
 });
 
-test("health is open to all", async () => {
-  const response = await fetch(`${stack.url}/health`);
-  expect([response.status, await response.json()]).toEqual([200, { status: "ok" }]);
+test.each([
+  ["/health", '{"status":"ok"}'],
+  ["/healthcheck", "ok"],
+  ["/realtime/v1/healthcheck", "ok"],
+  ["/api/ping", '{"message":"Success"}'],
+  ["/realtime/v1/api/ping", '{"message":"Success"}'],
+])("%s is open to all", async (path, body) => {
+  const response = await fetch(`${stack.url}${path}`);
+  expect([response.status, await response.text()]).toEqual([200, body]);
+});
+
+test("any version that is known, or none, opens a socket by either prefix; other parameters are ignored", async () => {
+  const { anonKey } = stack;
+  for (const path of ["/realtime/v1/websocket", "/socket/websocket"]) {
+    for (const query of ["", "&vsn=1.0.0", "&vsn=2.0.0&log_level=info&whatever=1"]) {
+      const socket = new WebSocket(`${stack.url.replace("http", "ws")}${path}?apikey=${anonKey}${query}`);
+      await once(socket, "open");
+      socket.close();
+    }
+  }
+});
+
+describe("a small server with opaque keys behind a proxy", () => {
+  const settings = {
+    REALTIME_ANON_KEY: "sb_publishable_of-this-test",
+    REALTIME_SERVICE_KEY: "sb_secret_of-this-test",
+    REALTIME_GATEWAY_SOCKETS: "1",
+    REALTIME_CONNECTIONS_PER_MINUTE: "3",
+    REALTIME_IP_HEADER: "x-forwarded-for",
+  };
+  const path = "/realtime/v1/websocket?vsn=2.0.0";
+  let small: TestStack;
+  beforeAll(async () => {
+    small = await startStack({ env: settings });
+  });
+  afterAll(() => small?.stop());
+
+  /** Opens a socket as the client of an address, by one of the two places where a key may be. */
+  async function openFrom(address: string, key: string, inHeader: boolean): Promise<WebSocket> {
+    const headers = { "x-forwarded-for": address, ...(inHeader ? { "x-api-key": key } : {}) };
+    const query = inHeader ? "&apikey=hello" : `&apikey=${key}`;
+    const socket = new WebSocket(`${small.url.replace("http", "ws")}${path}${query}`, { headers });
+    await once(socket, "open");
+    return socket;
+  }
+
+  async function closeAndWait(socket: WebSocket): Promise<void> {
+    socket.close();
+    await once(socket, "close");
+  }
+
+  test("either key opens a socket, from the query and from the header, and joins what its role may", async () => {
+    for (const [key, status] of [
+      [settings.REALTIME_ANON_KEY, "error"],
+      [settings.REALTIME_SERVICE_KEY, "ok"],
+    ] as const) {
+      for (const inHeader of [false, true]) {
+        const socket = await openFrom(`192.0.2.${key.length}`, key, inHeader);
+        socket.send(JSON.stringify(["1", "1", "realtime:secret", "phx_join", { config: { private: true } }]));
+        const [reply] = await once(socket, "message");
+        expect(JSON.parse(String(reply))).toMatchObject(["1", "1", "realtime:secret", "phx_reply", { status }]);
+        await closeAndWait(socket);
+      }
+    }
+  });
+
+  test("a full server says so in the words of Supabase, and to its operator which settings", async () => {
+    const socket = await openFrom("192.0.2.101", settings.REALTIME_ANON_KEY, false);
+    for (const door of [path, "/realtime/v1/channels/full/websocket?vsn=2.0.0"]) {
+      const keyed = `${door}&apikey=${settings.REALTIME_ANON_KEY}`;
+      if (door !== path) await once(new WebSocket(`${small.url.replace("http", "ws")}${keyed}`), "open");
+      const refused = await refusedUpgrade(keyed, { "x-forwarded-for": "192.0.2.102" }, "GET", small.url);
+      expect(refused).toEqual(json("Too many connected users", 429));
+    }
+    expect(small.logs()).toContain("REALTIME_GATEWAY_SOCKETS");
+    await closeAndWait(socket);
+  });
+
+  test("an address that comes too often is refused, whether or not it was let in, and others are not", async () => {
+    const from = (address: string) =>
+      refusedUpgrade(`${path}&apikey=hello`, { "x-forwarded-for": `203.0.113.1, ${address}` }, "GET", small.url);
+    for (const addresses of [
+      ["192.0.2.201", "192.0.2.201:1", "192.0.2.201:2", "::ffff:192.0.2.201"],
+      ["2001:db8::1", "2001:db8::2", "[2001:db8::3]:1", "2001:db8:0:0:ffff::"],
+    ]) {
+      const statuses = [];
+      for (const address of addresses) statuses.push((await from(address)).status);
+      expect(statuses).toEqual([401, 401, 401, 429]);
+    }
+    const refused = await from("192.0.2.201");
+    expect(refused).toMatchObject({ body: expect.stringContaining("3 a minute (REALTIME_CONNECTIONS_PER_MINUTE)") });
+    expect(Number(refused.retryAfter)).toBeGreaterThan(10);
+    expect((await from("192.0.2.202")).status).toBe(401);
+    // Whatever stands before it was sent by the client.
+    expect((await from("203.0.113.1")).status).toBe(401);
+  });
+});
+
+test("programs on this machine may connect as often as they like, whatever headers they send", async () => {
+  const path = `/realtime/v1/websocket?vsn=2.0.0&apikey=hello`;
+  const headers = { "x-forwarded-for": "192.0.2.1", "cf-connecting-ip": "192.0.2.1" };
+  const statuses = await Promise.all(Array.from({ length: 130 }, () => refusedUpgrade(path, headers)));
+  expect(new Set(statuses.map(({ status }) => status))).toEqual(new Set([401]));
 });
 
 test.each([
@@ -218,7 +337,6 @@ test.each([
   ["GET", "/admin/v1/nothing"],
   ["POST", "/internal/changes"],
   ["GET", "/internal/changes"],
-  ["POST", "/api/broadcast"],
   ["GET", "/health/more"],
 ])("%s %s is 401 without a key, and with a key that is none", async (method, path) => {
   for (const headers of [{}, { authorization: "Bearer hello" }, { apikey: "hello" }]) {

@@ -20,7 +20,7 @@ export async function token(role: string, claims: Record<string, unknown> = {}):
 
 /** Makes a name an open public channel without asking PostgreSQL, which these tests do without. */
 export async function openChannel(sub: string): Promise<string> {
-  const config = { id: crypto.randomUUID(), slug: sub, name: sub, type: "public" as const, metadata: {} };
+  const config = { id: sub, slug: sub, name: sub, type: "public" as const, metadata: {} };
   await env.CHANNEL.getByName(`public:${sub}`).configure(config);
   return `realtime:${sub}`;
 }

@@ -45,7 +45,7 @@ describe("what is kept", () => {
         BEGIN SELECT RAISE(ABORT, 'string or blob too big'); END`;
       const store = new SqliteSessionStore(new Tables(ctx.storage.sql, [...sessionTables, refusal]), objectTimers(ctx));
       const claims = { role: "anon", user: null, exp: null, all: {} };
-      const put = (id: string) => store.putSession({ id, version: "2.0.0", claims, connectedAt: 1 });
+      const put = (id: string) => store.putSession({ id, version: "2.0.0", claims, connectedAt: 1, headers: {} });
       const expectKept = (ids: string[]) =>
         vi.waitFor(() => expect(store.sessions().map(({ id }) => id)).toEqual(ids), { timeout: 3_000 });
       put("huge");
@@ -170,7 +170,7 @@ describe("client sockets", () => {
     const user = "山田 Ż \u{1F600}%";
     const all = { role: "authenticated", lone: "\ud800" };
     const claims = { role: "authenticated", user, exp: null, all };
-    expect(writeSession({ id: "1", version: "2.0.0", claims, connectedAt: 1 })).toMatch(/^[\x21-\x7e]+$/);
+    expect(writeSession({ id: "1", version: "2.0.0", claims, connectedAt: 1, headers: {} })).toMatch(/^[\x21-\x7e]+$/);
     await openChannel("claims");
     const client = await Client.connect("/realtime/v1/channels/claims/websocket", "authenticated", { sub: user });
     expect(await env.CHANNEL.getByName("public:claims").connections()).toMatchObject([{ user }]);
@@ -209,4 +209,8 @@ describe("links", () => {
 test("a key that is empty is none", () => {
   const { keys } = settingsOf({ ...env, REALTIME_SERVICE_KEY: "", REALTIME_ANON_KEY: " \n" });
   expect([keys.serviceKey, keys.anonKey]).toEqual([undefined, undefined]);
+});
+
+test("a limit that is empty is refused, and not taken for 0, which would be none", () => {
+  expect(() => settingsOf({ ...env, REALTIME_CONNECTIONS_PER_MINUTE: "" })).toThrow("REALTIME_CONNECTIONS_PER_MINUTE");
 });

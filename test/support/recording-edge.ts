@@ -44,10 +44,16 @@ export class RecordingEdge {
   readonly url: string;
   /** Batches taken, in order; a batch that was refused is not among them. */
   readonly batches: RecordedBatch[] = [];
+  /** Digests of policies that it was told of and took, in order. */
+  readonly policies: string[] = [];
   /** Signatures that did not match. */
   forged = 0;
   /** Decides the status for a batch; 200 takes it. */
   answer: (batch: RecordedBatch) => number | Promise<number> = () => 200;
+  /** What is said of messages that nobody can be sent. */
+  unsent: { id: string; reason: string }[] = [];
+  /** Decides the status when policies are told of. */
+  answerPolicies: () => number = () => 200;
   #close: () => Promise<void>;
 
   private constructor(url: string, close: () => Promise<void>) {
@@ -101,11 +107,16 @@ export class RecordingEdge {
       this.forged += 1;
       return { status: 401, body: "" };
     }
+    if (request.url === "/internal/policies") {
+      const status = this.answerPolicies();
+      if (status === 200) this.policies.push(JSON.parse(body).digest);
+      return { status, body: "{}" };
+    }
     const [first = "", ...lines] = body.trimEnd().split("\n");
     const batch: RecordedBatch = { header: JSON.parse(first), changes: lines.map((line) => JSON.parse(line)), body };
     const status = await this.answer(batch);
     if (status !== 200) return { status, body: "" };
     this.batches.push(batch);
-    return { status, body: JSON.stringify({ ack: batch.header.batch }) };
+    return { status, body: JSON.stringify({ ack: batch.header.batch, unsent: this.unsent }) };
   }
 }

@@ -46,11 +46,22 @@ export interface TestStack extends StackFile {
   logs(): string;
 }
 
+/** Tests send faster than people do. Those of the limits themselves set them. */
+const noRates = {
+  REALTIME_CONNECTIONS_PER_MINUTE: "0",
+  REALTIME_MESSAGES_PER_MINUTE: "0",
+  REALTIME_PRESENCE_PER_MINUTE: "0",
+  REALTIME_JOINS_PER_MINUTE: "0",
+};
+
 /** Starts a stack and waits until it is ready. Several at once are fine. */
 export async function startStack({ env = {}, home }: StackOptions = {}): Promise<TestStack> {
   const directory = home ?? (await newHome());
   for (let attempt = 1; ; attempt += 1) {
-    const stack = spawnStack({ home: directory, env: { REALTIME_PORT: String(await freePorts()), ...env } });
+    const stack = spawnStack({
+      home: directory,
+      env: { REALTIME_PORT: String(await freePorts()), ...noRates, ...env },
+    });
     const file = await whenReady(stack);
     if (file) return testStack(stack, file, home === undefined);
     // Between the look and the start, another test may have taken the port.

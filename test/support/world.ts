@@ -299,7 +299,7 @@ export class World {
   connect(gateway: string, version: Version = "2.0.0", claims: Claims = anon): WorldClient {
     const client = new WorldClient(this.id(), version);
     this.clients.set(client.id, client);
-    this.gateway(gateway).open({ id: client.id, version, claims, connectedAt: this.clock.now }, client);
+    this.gateway(gateway).open({ id: client.id, version, claims, connectedAt: this.clock.now, headers: {} }, client);
     return client;
   }
 

@@ -42,19 +42,19 @@ describe("a bucket", () => {
 
 describe("buckets", () => {
   test("are one a key", () => {
-    const buckets = new Buckets(1, 10);
-    expect(buckets.of("a", NOW).take(NOW)).toBe(true);
-    expect(buckets.of("a", NOW).take(NOW)).toBe(false);
-    expect(buckets.of("b", NOW).take(NOW)).toBe(true);
+    const buckets = new Buckets(10);
+    expect(buckets.of("a", 1, NOW).take(NOW)).toBe(true);
+    expect(buckets.of("a", 1, NOW).take(NOW)).toBe(false);
+    expect(buckets.of("b", 1, NOW).take(NOW)).toBe(true);
   });
 
   test("forget the key used longest ago, never one that keeps asking", () => {
-    const buckets = new Buckets(1, 2);
-    buckets.of("busy", NOW).take(NOW);
+    const buckets = new Buckets(2);
+    buckets.of("busy", 1, NOW).take(NOW);
     for (let n = 0; n < 100; n++) {
-      buckets.of(`other ${n}`, NOW).take(NOW);
-      expect(buckets.of("busy", NOW).take(NOW)).toBe(false);
+      buckets.of(`other ${n}`, 1, NOW).take(NOW);
+      expect(buckets.of("busy", 1, NOW).take(NOW)).toBe(false);
     }
-    expect(buckets.of("other 0", NOW).take(NOW)).toBe(true);
+    expect(buckets.of("other 0", 1, NOW).take(NOW)).toBe(true);
   });
 });

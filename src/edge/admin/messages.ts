@@ -38,7 +38,10 @@ export const messages = new Hono<AdminEnv>()
     const text = JSON.stringify(payload);
     const most = tuning.parse(c.env).REALTIME_MAX_PAYLOAD;
     if (exceeds(text, most)) {
-      throw new Problem("too_large", `payload: larger than the limit of ${most} bytes of JSON (REALTIME_MAX_PAYLOAD)`);
+      throw new Problem(
+        "too_large",
+        `payload: larger than the limit of ${most / 1_000_000} MB of JSON (REALTIME_MAX_PAYLOAD)`,
+      );
     }
     const { registered, object } = await findRoom(ports, c.req.param("channel"));
     if (sender !== undefined && registered !== undefined) await requireMember(ports, registered, sender);

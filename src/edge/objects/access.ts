@@ -45,11 +45,6 @@ export class CachedAccess implements ChannelAccess {
     return this.#lookup();
   }
 
-  /** The registration as it was last told; undefined when nobody has, or it is not registered. */
-  get known(): Registration | undefined {
-    return this.#registration?.value ?? undefined;
-  }
-
   rights(joiner: Joiner, notBefore: number): Promise<Rights> {
     return this.#rights.get(joiner, notBefore);
   }

@@ -5,11 +5,22 @@ import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
-import type { Batch } from "../../protocol/changes.ts";
+import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
-import { limitsOf } from "../../protocol/limits.ts";
+import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
 import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
+
+<<<<<<< HEAD
+
+import { type Unsent, unsent } from "../../protocol/reports.ts";
+
+=======
+
+import type { StoredBroadcast } from "../../protocol/reports.ts";
+
+>>>>>>> main
+
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
@@ -48,6 +59,13 @@ import { objectTimers } from "./timers.ts";
 
 /** A gateway name for the sockets that this object holds itself. */
 const DIRECT = "direct:";
+
+/** What the object was last told that its name is registered as. */
+interface Told {
+  readonly id: string;
+  readonly type: ChannelConfig["type"];
+  readonly limits: Partial<ChannelLimits>;
+}
 
 /** Whose a socket is: a client's that came straight here, or a gateway's. */
 type Known = ClientAttachment | { readonly link: Link };
@@ -206,12 +224,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const { broadcast, persistence } = (admission.rights ?? allRights).write;
     if (broadcast !== "granted") return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
     const most = admission.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
-    if (typeof payload === "string" ? exceeds(payload, most) : payload.length > most) {
-      return { reason: "payload_size_exceeded" };
-    }
+    if (exceeds(payload, most)) return { reason: "payload_size_exceeded" };
     const body = broadcastBody(event, payload);
     const { id } = this.#core.publish({ name: event, body, sender: sender.user });
-    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist);
+    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist.ttl);
     return null;
   }
 
@@ -255,12 +271,34 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async configure(config: ChannelConfig | null): Promise<void> {
-    const { limits = {} } = this.#access.known ?? {};
     this.#access.set(config);
+<<<<<<< HEAD
+    const told: Told | null = config && { id: config.id, type: config.type, limits: limitsOf(config.metadata) };
+    const kept = this.#store.get("told");
+    const before: Told | null | undefined = kept === undefined ? undefined : JSON.parse(kept);
+    this.#store.set("told", JSON.stringify(told));
+    if (told === null) {
+      if (before !== null) this.#core.clear("The channel was deleted", false);
+    } else if (before && before.id !== told.id) this.#core.clear("The channel was deleted and made again", true);
+    else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {
+      if (before?.type !== told.type) this.#core.clear(`The channel is registered as ${told.type} now`, true);
+    } else if (JSON.stringify(before?.limits ?? {}) !== JSON.stringify(told.limits)) this.#core.reauthorize();
+=======
+    const told = config === null ? "none" : `${config.id} ${config.type}`;
+    const before = this.#store.get("told");
+    if (told === before) {
+      if (config !== null && JSON.stringify(limits) !== JSON.stringify(limitsOf(config.metadata)))
+        this.#core.reauthorize();
+      return;
+    }
+    this.#store.set("told", told);
     if (config === null) this.#core.clear("The channel was deleted", false);
     else if (isPrivateType(config.type) !== (this.#name.kind === "private")) {
       this.#core.clear(`The channel is registered as ${config.type} now`, true);
-    } else if (JSON.stringify(limits) !== JSON.stringify(limitsOf(config.metadata))) this.#core.reauthorize();
+    } else if (before !== undefined && before !== "none" && !before.startsWith(config.id)) {
+      this.#core.clear("The channel was deleted and made again", true);
+    }
+>>>>>>> main
   }
 
   async connections(): Promise<ConnectionEntry[]> {
@@ -270,6 +308,26 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before. */
   async changes(batch: Batch): Promise<{ taken: boolean }> {
     return { taken: this.#core.changes(batch) };
+  }
+
+  /**
+   * Takes messages that were inserted into `realtime.messages`, in their order, each once; answers those that are too
+   * large. `moved`: the name is registered as the other kind of room, which is to take them. `stale`: a newer listener
+   * has delivered before.
+   */
+  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "moved" | "stale"> {
+    // While PostgreSQL is away what the row says must do: nobody is let in by it who could not come in otherwise.
+    const registration = await this.#access.registration().catch(() => null);
+    if (registration !== null && isPrivateType(registration.type) !== (this.#name.kind === "private")) return "moved";
+<<<<<<< HEAD
+    const most = registration?.limits.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
+    const large = new Set(broadcasts.filter(({ payload }) => exceeds(payload, most)));
+    const fitting = broadcasts.filter((broadcast) => !large.has(broadcast));
+    if (!this.#core.relay(header, fitting)) return "stale";
+    return [...large].map((broadcast) => unsent(broadcast, `its payload is larger than ${most} bytes`));
+=======
+    return this.#core.relay(header, broadcasts) ? "taken" : "stale";
+>>>>>>> main
   }
 
   get #name(): ObjectName {

@@ -1,5 +1,6 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
 import type { Joiner } from "../../protocol/link.ts";
+import type { Persist } from "../../protocol/persist.ts";
 import type { Position } from "../../protocol/positions.ts";
 
 /** A row of `realtime.channels` as the objects cache it. */
@@ -48,11 +49,11 @@ export interface ConnectionEntry {
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
 export type Sender = Required<Omit<Joiner, "session">>;
 
-/** A broadcast over HTTP: `payload` is JSON text or bytes, `persist` seconds to keep it in the database. */
+/** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
   event: string;
   payload: string | Uint8Array;
-  persist?: number;
+  persist?: Persist | undefined;
 }
 
 /** Why a broadcast was not sent; `moved` says in which room of the name it belongs. */
@@ -71,13 +72,15 @@ export interface ChannelRpc {
   track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
   presence(): Promise<PresenceEntry[]>;
-  /** Replaces the cached registration; null: the channel was deleted (sockets are told and dropped, ring emptied). */
+  /**
+   * Replaces the cached registration; null: the channel was deleted (sockets are told and dropped, ring emptied). To be
+   * told the same again changes nothing.
+   */
   configure(config: ChannelConfig | null): Promise<void>;
   /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
   connections(): Promise<ConnectionEntry[]>;
+  /** Sends a message for somebody without a socket. Null: it was sent, and is durable. */
   post(sender: Sender, message: PostedMessage): Promise<Unposted | null>;
-  /** Who is in is judged anew: members or policies have changed. */
-  reauthorize(): Promise<void>;
   /** How many messages the ring holds since a time in unix ms. */
   count(query: { since: number }): Promise<number>;
 }
@@ -85,8 +88,6 @@ export interface ChannelRpc {
 /** Gateway object, named `<location>-<shard>`. */
 export interface GatewayRpc {
   connections(): Promise<ConnectionEntry[]>;
-  /** Who is in a private channel is judged anew: policies have changed. */
-  reauthorize(): Promise<void>;
 }
 
 /** Directory object: one, named `directory`. Knows who lives; is told in batches; is never on a message's path. */

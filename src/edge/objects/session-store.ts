@@ -49,7 +49,9 @@ export class SqliteSessionStore implements SessionStore {
   }
 
   sessions(): SessionRecord[] {
-    return this.#tables.read<{ record: string }>("SELECT record FROM sessions").map(({ record }) => JSON.parse(record));
+    const rows = this.#tables.read<{ record: string }>("SELECT record FROM sessions");
+    // Those of an earlier deploy have no headers.
+    return rows.map(({ record }) => ({ headers: {}, ...JSON.parse(record) }));
   }
 
   putSession(session: SessionRecord): void {

@@ -1,0 +1,44 @@
+// The doors from inside: what an object is told of a request, and what is answered while PostgreSQL is away.
+import { runInDurableObject } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
+import { expect, test, vi } from "vitest";
+import { token } from "./clients.ts";
+
+test("a session has the x-* headers of its upgrade, but neither the key nor what the edge says to itself", async () => {
+  const headers = {
+    upgrade: "websocket",
+    "X-Region": "north",
+    "x-nself-session": "forged",
+    "x-api-key": await token("service_role"),
+    cookie: "a=b",
+  };
+  const response = await exports.default.fetch("http://edge/realtime/v1/channels/headers/websocket", { headers });
+  expect(response.status).toBe(101);
+  response.webSocket?.accept();
+  await runInDurableObject(env.CHANNEL.getByName("public:headers"), (_, { storage }) =>
+    vi.waitFor(
+      () => {
+        const [row] = storage.sql.exec<{ record: string }>("SELECT record FROM sessions").toArray();
+        const record = JSON.parse(row?.record ?? "{}");
+        expect(record).toMatchObject({ claims: { role: "service_role" }, headers: { "x-region": "north" } });
+        expect(Object.keys(record.headers)).toEqual(["x-region"]);
+      },
+      { timeout: 5_000 },
+    ),
+  );
+  response.webSocket?.close();
+});
+
+test("without PostgreSQL a broadcast to a private channel is not said to be sent, alone or in a batch", async () => {
+  const headers = { authorization: `Bearer ${await token("anon")}`, "content-type": "application/json" };
+  const post = (path: string, body: object) =>
+    exports.default.fetch(`http://edge/api/broadcast${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+  const message = { topic: "away", event: "e", payload: {} };
+  for (const response of [
+    await post("/away/events/e?private=true", {}),
+    await post("", { messages: [message, { ...message, private: true }] }),
+  ]) {
+    expect([response.status, await response.json()]).toEqual([422, { message: "Tenant database unavailable" }]);
+  }
+  expect((await post("", { messages: [message] })).status).toBe(202);
+});
