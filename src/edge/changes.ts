@@ -3,7 +3,7 @@ import { BadBatch, type BatchHeader, openBatch, parseChanges } from "../protocol
 import { parseBroadcasts, parseSlugs, type Unsent } from "../protocol/reports.ts";
 import { feedName, feedObject, parseFeedName } from "../protocol/topics.ts";
 import { StoreNotReady, StoreUnavailable } from "../store/database.ts";
-import { type Env, settingsOf } from "./env.ts";
+import type { Env } from "./env.ts";
 import { configureChannels, reauthorizeChannels } from "./registrations.ts";
 import { relayBroadcasts } from "./relay.ts";
 import { readSigned, refuse } from "./signed.ts";
@@ -33,14 +33,9 @@ export async function receiveChanges(request: Request, env: Env): Promise<Respon
 async function deliver(env: Env, header: BatchHeader, lines: readonly string[]): Promise<Outcome> {
   switch (header.feed) {
     case "realtime.messages": {
-<<<<<<< HEAD
       const { broadcasts, unsent } = parseBroadcasts(lines);
       const answer = await relayBroadcasts(env, header, broadcasts);
       return answer === "stale" ? "stale" : { taken: true, unsent: [...unsent, ...answer] };
-=======
-      const { broadcasts, unsent } = parseBroadcasts(lines, settingsOf(env).limits.payloadBytes);
-      return (await relayBroadcasts(env, header, broadcasts)) ? { taken: true, unsent } : "stale";
->>>>>>> main
     }
     case "realtime.channels":
       await configureChannels(env, parseSlugs(lines));

@@ -1,16 +1,7 @@
 // Reports: what the listener posts of our own tables, in the form of row changes (migrations/0011).
 import * as z from "zod";
 import { fromBase64 } from "./base64.ts";
-
-<<<<<<< HEAD
-
-
-=======
-
-import { cutMembers, exceeds, type JsonText, parseJson } from "./json.ts";
-
->>>>>>> main
-
+import { cutMembers, type JsonText, parseJson } from "./json.ts";
 import { parseTopic, wireTopic } from "./topics.ts";
 
 /** A row of `realtime.messages` that is to be sent. */
@@ -43,28 +34,20 @@ const slugSchema = z.object({ new: z.object({ slug: z.string() }) });
 
 /**
  * Reads the lines of a batch of `realtime.messages`. A payload is cut out as PostgreSQL wrote it, so that no digit is
- * lost; one of more than `mostBytes` is not sent. What cannot be sent is told apart and never refused: it would be as bad the next time.
+ * lost. What cannot be sent is told apart and never refused: it would be as bad the next time.
  */
-export function parseBroadcasts(
-  lines: readonly string[],
-  mostBytes: number,
-): { broadcasts: StoredBroadcast[]; unsent: Unsent[] } {
+export function parseBroadcasts(lines: readonly string[]): { broadcasts: StoredBroadcast[]; unsent: Unsent[] } {
   const broadcasts: StoredBroadcast[] = [];
   const left: Unsent[] = [];
   for (const line of lines) {
-<<<<<<< HEAD
-    const _parsed = parseBroadcast(line);
+    const parsed = parseBroadcast(line);
     if ("reason" in parsed) left.push(parsed);
-=======
-    const parsed = parseBroadcast(line, mostBytes);
-    if ("reason" in parsed) unsent.push(parsed);
->>>>>>> main
     else broadcasts.push(parsed);
   }
   return { broadcasts, unsent: left };
 }
 
-function parseBroadcast(line: string, mostBytes: number): StoredBroadcast | Unsent {
+function parseBroadcast(line: string): StoredBroadcast | Unsent {
   const content = parseJson(line);
   const row = messageSchema.safeParse(content).data?.new;
   if (row === undefined) {
@@ -74,12 +57,7 @@ function parseBroadcast(line: string, mostBytes: number): StoredBroadcast | Unse
   if (!isRoom(topic)) return unsent(row, "its topic names no room");
   if (event === null) return unsent(row, "it has no event");
   const payload = bytes === null ? payloadOf(line) : fromBase64(bytes);
-<<<<<<< HEAD
   if (payload === undefined) return unsent(row, "it has no payload, or one that is too large");
-=======
-  if (payload === undefined) return unsent("it has no payload, or one that is too large");
-  if (tooLarge(payload, mostBytes)) return unsent(`its payload is larger than ${mostBytes} bytes`);
->>>>>>> main
   return { id, topic, event, private: isPrivate, payload };
 }
 
@@ -93,13 +71,6 @@ function payloadOf(line: string): JsonText | undefined {
   return payload === "null" ? undefined : payload;
 }
 
-<<<<<<< HEAD
-=======
-function tooLarge(payload: JsonText | Uint8Array, mostBytes: number): boolean {
-  return typeof payload === "string" ? exceeds(payload, mostBytes) : payload.length > mostBytes;
-}
-
->>>>>>> main
 function isRoom(sub: string): boolean {
   const topic = parseTopic(wireTopic(sub));
   return "kind" in topic && topic.kind === "room";

@@ -10,17 +10,7 @@ import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
 import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import type { Position } from "../../protocol/positions.ts";
-
-<<<<<<< HEAD
-
-import { type Unsent, unsent } from "../../protocol/reports.ts";
-
-=======
-
-import type { StoredBroadcast } from "../../protocol/reports.ts";
-
->>>>>>> main
-
+import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
@@ -272,7 +262,6 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   async configure(config: ChannelConfig | null): Promise<void> {
     this.#access.set(config);
-<<<<<<< HEAD
     const told: Told | null = config && { id: config.id, type: config.type, limits: limitsOf(config.metadata) };
     const kept = this.#store.get("told");
     const before: Told | null | undefined = kept === undefined ? undefined : JSON.parse(kept);
@@ -283,22 +272,6 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {
       if (before?.type !== told.type) this.#core.clear(`The channel is registered as ${told.type} now`, true);
     } else if (JSON.stringify(before?.limits ?? {}) !== JSON.stringify(told.limits)) this.#core.reauthorize();
-=======
-    const told = config === null ? "none" : `${config.id} ${config.type}`;
-    const before = this.#store.get("told");
-    if (told === before) {
-      if (config !== null && JSON.stringify(limits) !== JSON.stringify(limitsOf(config.metadata)))
-        this.#core.reauthorize();
-      return;
-    }
-    this.#store.set("told", told);
-    if (config === null) this.#core.clear("The channel was deleted", false);
-    else if (isPrivateType(config.type) !== (this.#name.kind === "private")) {
-      this.#core.clear(`The channel is registered as ${config.type} now`, true);
-    } else if (before !== undefined && before !== "none" && !before.startsWith(config.id)) {
-      this.#core.clear("The channel was deleted and made again", true);
-    }
->>>>>>> main
   }
 
   async connections(): Promise<ConnectionEntry[]> {
@@ -319,15 +292,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     // While PostgreSQL is away what the row says must do: nobody is let in by it who could not come in otherwise.
     const registration = await this.#access.registration().catch(() => null);
     if (registration !== null && isPrivateType(registration.type) !== (this.#name.kind === "private")) return "moved";
-<<<<<<< HEAD
     const most = registration?.limits.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
     const large = new Set(broadcasts.filter(({ payload }) => exceeds(payload, most)));
     const fitting = broadcasts.filter((broadcast) => !large.has(broadcast));
     if (!this.#core.relay(header, fitting)) return "stale";
     return [...large].map((broadcast) => unsent(broadcast, `its payload is larger than ${most} bytes`));
-=======
-    return this.#core.relay(header, broadcasts) ? "taken" : "stale";
->>>>>>> main
   }
 
   get #name(): ObjectName {
