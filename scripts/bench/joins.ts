@@ -145,8 +145,7 @@ if (process.argv.length > 2) {
   );
   process.exit(2);
 }
-const unlimited = { REALTIME_JOINS_PER_MINUTE: "0", REALTIME_MESSAGES_PER_MINUTE: "0" };
-const stack = await startStack({ env: unlimited });
+const stack = await startStack();
 const db = new pg.Client({ connectionString: stack.databaseUrl });
 try {
   await db.connect();
