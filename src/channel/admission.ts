@@ -15,7 +15,7 @@ export async function admit(
   access: ChannelAccess,
 ): Promise<Refusal | undefined> {
   try {
-    if (kind === "feed") return (await access.captured()) ? undefined : refuse(NOT_CAPTURED);
+    if (kind === "feed") return (await access.table()) !== null ? undefined : refuse(NOT_CAPTURED);
     const type = await access.registeredType();
     const isPrivate = type === null ? kind === "private" : isPrivateType(type);
     if (isPrivate !== (kind === "private")) {

@@ -123,14 +123,17 @@ export class Channel {
   async #join(link: Link, { call, joiner, presence, replay, resume }: Call<"join">): Promise<void> {
     const refusal = await admit(this.name, joiner, this.#ports.access);
     if (refusal !== undefined) return link.send({ t: "joined", call, result: refusal });
+    // Known since the admission; for who may come in without knowing, it is no matter.
+    const table = this.name.kind === "feed" ? await this.#ports.access.table().catch(() => null) : null;
     const missed = resume === undefined ? undefined : this.#after(resume);
     const past = missed ?? (replay === undefined ? [] : this.#ring.newest(replay.limit, replay.since));
-    const result: Joined = { ok: true, position: this.position };
-    link.send({
-      t: "joined",
-      call,
-      result: resume === undefined ? result : { ...result, recovered: missed !== undefined },
-    });
+    const result: Joined = {
+      ok: true,
+      position: this.position,
+      ...(resume === undefined ? {} : { recovered: missed !== undefined }),
+      ...(table === null ? {} : { table }),
+    };
+    link.send({ t: "joined", call, result });
     for (const message of past) link.send({ t: "replay", session: joiner.session, ...message });
     if (presence) link.send({ t: "state", session: joiner.session, state: this.presence.state });
   }

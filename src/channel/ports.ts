@@ -1,5 +1,6 @@
 // The ports of a channel: what it needs of the world, small enough that a test can hold it in its hand.
 import type { Down } from "../protocol/link.ts";
+import type { Table } from "../protocol/tables.ts";
 import type { Timers } from "../protocol/timers.ts";
 import type { Parcel } from "./parcel.ts";
 
@@ -82,6 +83,6 @@ export interface ChannelAccess {
   /** The type under which the name is registered; null for an open channel. */
   registeredType(): Promise<ChannelType | null>;
   isMember(user: string): Promise<boolean>;
-  /** Whether the table of this feed is captured at all. */
-  captured(): Promise<boolean>;
+  /** The table of this feed; null when nobody captures it. */
+  table(): Promise<Table | null>;
 }

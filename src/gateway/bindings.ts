@@ -1,29 +1,59 @@
 // Bindings: the row-change subscriptions of one channel, as the client wrote them and as the gateway matches them.
 import { isObject } from "../protocol/json.ts";
 import { MAX_NAME_LENGTH } from "../protocol/limits.ts";
-import type { Access } from "../protocol/link.ts";
+import type { Access, Joiner } from "../protocol/link.ts";
+import type { Table } from "../protocol/tables.ts";
 import { feedName, feedObject } from "../protocol/topics.ts";
-import { BadFilter, type Filter, matches, parseFilter, type Row } from "./filters.ts";
+import { type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
+import { compileFilter, type Index, indexOf } from "./filters/filter.ts";
+import { BadFilter, parseFilter, type Term } from "./filters/parse.ts";
+import type { Database } from "./ports.ts";
+import type { Row } from "./row.ts";
 
-/** One subscription that is understood. `event` is an operation, or `*`. */
-export interface Binding {
+/** A subscription as it is asked for: understood, but no table has been asked yet. */
+export interface Wish {
+  readonly id: number;
+  /** An operation, or `*`. */
+  readonly event: string;
+  readonly schema: string;
+  readonly table: string;
+  readonly terms: readonly Term[];
+  /** Column names; undefined for all. */
+  readonly select: readonly string[] | undefined;
+  /** Of a topic that names a table: changes go as frames of their own events (protocol.md §3.6), failures untold. */
+  readonly bare: boolean;
+}
+
+/** A subscription that stands, as it is kept. */
+export interface BindingRecord {
   readonly id: number;
   readonly event: string;
   /** The object of the feed its changes come from; a wildcard has a feed of its own, `public.*` or `*.*`. */
   readonly feed: string;
-  readonly filter: Filter | undefined;
-  /** How it is named in messages about it. */
-  readonly description: string;
+  readonly conditions: readonly Condition[];
+  /** Column names, those of the primary key included; undefined for all. */
+  readonly select: readonly string[] | undefined;
+  readonly bare: boolean;
 }
 
-/** A subscription that cannot be served, with the message for the client. */
-export interface BadBinding {
-  readonly error: string;
+/** The columns that a subscription takes of a row; `key` is the same for the same columns. */
+export interface Selection {
+  readonly key: string;
+  readonly columns: ReadonlySet<string>;
 }
 
-/** Narrows to a subscription that is understood. */
-export function isServed(binding: Binding | BadBinding): binding is Binding {
-  return !("error" in binding);
+/** A subscription that stands, as it is matched. */
+export interface Binding {
+  readonly record: BindingRecord;
+  readonly selection: Selection | undefined;
+  /** Where its filter asks for equality: what a row must hold to be for it. */
+  readonly index: Index | undefined;
+  passes(row: Row): boolean;
+}
+
+/** A subscription that cannot be had; the message is for the client (protocol.md §8.4). */
+export class BindingRefused extends Error {
+  override readonly name = "BindingRefused";
 }
 
 const ID_BITS = 0x7ff_ffff;
@@ -55,39 +85,70 @@ export function echoBindings(entries: readonly unknown[]): object[] {
   return entries.map((entry, index) => ({ ...(isObject(entry) ? entry : {}), id: ids[index] }));
 }
 
-/** Reads one subscription (protocol.md §8.1). */
-export function parseBinding(entry: unknown, id: number): Binding | BadBinding {
-  if (!isObject(entry)) return { error: noParams(entry) };
-  const { schema, table, filter } = entry;
-  if (
-    (typeof schema !== "string" && typeof table !== "string") ||
-    !isOptionalString(schema) ||
-    !isOptionalString(table)
-  ) {
-    return { error: noParams(entry) };
+/** Reads one subscription (protocol.md §8.1). Throws BindingRefused. */
+export function parseBinding(entry: unknown, id: number): Wish {
+  const names = isObject(entry) ? namesOf(entry) : undefined;
+  if (!isObject(entry) || names === undefined) {
+    throw new BindingRefused(
+      `No subscription params provided. Please provide at least a \`schema\` or \`table\` to subscribe to: ${inspect(entry)}`,
+    );
   }
-  if (filter !== undefined && typeof filter !== "string") return { error: noParams(entry) };
-  if ((schema ?? "").length > MAX_NAME_LENGTH || (table ?? "").length > MAX_NAME_LENGTH) {
-    return { error: `Names of schemas and tables hold at most ${MAX_NAME_LENGTH} characters` };
+  const isWildcard = names.schema === "*" || names.table === "*";
+  const select = selectOf(entry.select);
+  if (select !== undefined && isWildcard) throw wildcard("Column selection is");
+  const terms = termsOf(names.filter);
+  if (terms.length > 0 && isWildcard) throw wildcard("Filters are");
+  return { id, event: eventOf(entry.event), schema: names.schema, table: names.table, terms, select, bare: false };
+}
+
+interface Names {
+  readonly schema: string;
+  readonly table: string;
+  readonly filter: string;
+}
+
+/** The accepted sets of keys are {schema, table, filter}, {schema, table}, {schema} and {table}, all of them strings. */
+function namesOf({ schema, table, filter }: Record<string, unknown>): Names | undefined {
+  if (schema === undefined && table === undefined) return undefined;
+  if (filter !== undefined && (schema === undefined || table === undefined)) return undefined;
+  const [schemaName, tableName, filterText] = [orElse(schema, "public"), orElse(table, "*"), orElse(filter, "")];
+  if (schemaName === undefined || tableName === undefined || filterText === undefined) return undefined;
+  if (schemaName.length > MAX_NAME_LENGTH || tableName.length > MAX_NAME_LENGTH) {
+    throw new BindingRefused(`Names of schemas and tables hold at most ${MAX_NAME_LENGTH} characters`);
   }
-  const event = eventOf(entry.event);
-  const names = { schema: schema ?? "public", table: table ?? "*" };
+  return { schema: schemaName, table: tableName, filter: filterText };
+}
+
+/** A string, or what stands for an absent one; undefined for anything else. */
+function orElse(value: unknown, absent: string): string | undefined {
+  if (value === undefined) return absent;
+  return typeof value === "string" ? value : undefined;
+}
+
+function termsOf(filter: string): Term[] {
   try {
-    return {
-      id,
-      event,
-      feed: feedObject(names.schema === "*" ? "*.*" : feedName(names.schema, names.table)),
-      filter: parseFilter(filter ?? ""),
-      description: `[event: ${event}, schema: ${names.schema}, table: ${names.table}, filters: [${filter ?? ""}], select: nil]`,
-    };
+    return parseFilter(filter);
   } catch (error) {
-    if (error instanceof BadFilter) return { error: error.message };
+    if (error instanceof BadFilter) throw new BindingRefused(error.message);
     throw error;
   }
 }
 
-function isOptionalString(value: unknown): value is string | undefined {
-  return value === undefined || typeof value === "string";
+/** Column names; undefined for none asked for, which stands for all. */
+function selectOf(select: unknown): string[] | undefined {
+  if (select === undefined || select === null) return undefined;
+  if (!Array.isArray(select)) {
+    throw new BindingRefused(
+      'Error parsing `select` params: expected a list of column name strings, e.g. select: ["col1", "col2"]',
+    );
+  }
+  const names = select.filter((name) => typeof name === "string");
+  return names.length === 0 ? undefined : names;
+}
+
+function wildcard(what: string): BindingRefused {
+  const remedy = "Provide an explicit schema and table name.";
+  return new BindingRefused(`${what} not supported for wildcard subscriptions. ${remedy}`);
 }
 
 function eventOf(event: unknown): string {
@@ -95,15 +156,79 @@ function eventOf(event: unknown): string {
   return ["INSERT", "UPDATE", "DELETE"].includes(upper) ? upper : "*";
 }
 
-function noParams(entry: unknown): string {
-  return `No subscription params provided. Please provide at least a \`schema\` or \`table\` to subscribe to: ${JSON.stringify(entry)}`;
+/** The subscription of a topic that names tables itself, `schema[:table[:filter]]` (protocol.md §3.6). */
+export function topicBinding(schema: string, table: string | undefined, filter: string | undefined): Wish {
+  const entry = { schema, ...(table === undefined ? {} : { table }), ...(filter === undefined ? {} : { filter }) };
+  return { ...parseBinding(entry, 1), bare: true };
+}
+
+/** The object of the feed that a subscription's changes come from. */
+export function feedOf({ schema, table }: Wish): string {
+  return feedObject(schema === "*" ? "*.*" : feedName(schema, table));
+}
+
+/**
+ * Fits a subscription to its table, for one role. Throws BindingRefused when the table does not allow it; rejects with
+ * whatever else when PostgreSQL is needed and away.
+ */
+export async function resolveBinding(
+  wish: Wish,
+  table: Table,
+  { role }: Pick<Joiner, "role">,
+  database: Database,
+): Promise<Binding> {
+  const { id, event, bare } = wish;
+  try {
+    const conditions = await Promise.all(wish.terms.map((term) => resolveTerm(term, table, role, database)));
+    const select = wish.select && selectedColumns(wish.select, table, role);
+    return compileBinding({ id, event, feed: feedOf(wish), conditions, select, bare });
+  } catch (error) {
+    if (!(error instanceof FilterRefused)) throw error;
+    throw new BindingRefused(
+      `Unable to subscribe to changes with given parameters. An exception happened so please check your connect parameters: ${describe(wish)}. Exception: ${error.message}`,
+    );
+  }
+}
+
+/** What is asked for and the primary key, in the table's order. */
+function selectedColumns(select: readonly string[], table: Table, role: string): string[] {
+  const wanted = new Set([...select.map((name) => readableColumn(table, role, name, "select").name), ...table.primaryKey]);
+  return table.columns.map(({ name }) => name).filter((name) => wanted.has(name));
+}
+
+/** A kept subscription as it is matched. */
+export function compileBinding(record: BindingRecord): Binding {
+  const { conditions, select } = record;
+  const selection = select && { key: JSON.stringify(select), columns: new Set(select) };
+  return { record, selection, index: indexOf(conditions), passes: compileFilter(conditions) };
+}
+
+/** The message about a table that nobody captures. */
+export function notCaptured(wish: Wish): string {
+  return `Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect parameters: ${describe(wish)}`;
+}
+
+function describe({ event, schema, table, terms, select }: Wish): string {
+  const filters = terms.map(
+    ({ column, operator, value, negated }) => `{${[column, operator, value].map(inspect).join(", ")}, ${negated}}`,
+  );
+  return `[event: ${event}, schema: ${schema}, table: ${table}, filters: [${filters.join(", ")}], select: ${inspect(select)}]`;
+}
+
+/** A value as upstream writes it in its messages, in the syntax of Elixir. */
+function inspect(value: unknown): string {
+  if (value === undefined || value === null) return "nil";
+  if (Array.isArray(value)) return `[${value.map(inspect).join(", ")}]`;
+  if (!isObject(value)) return JSON.stringify(value);
+  const members = Object.keys(value).sort();
+  return `%{${members.map((name) => `${JSON.stringify(name)} => ${inspect(value[name])}`).join(", ")}}`;
 }
 
 /** Whether a change is for a binding. `row` is read only when there is a filter to ask. */
-export function wants(binding: Binding, operation: string, row: () => Row): boolean {
+export function wants({ record, passes }: Binding, operation: string, row: () => Row): boolean {
   if (operation === "TRUNCATE") return false;
-  if (binding.event !== "*" && binding.event !== operation) return false;
-  return binding.filter === undefined || matches(binding.filter, row());
+  if (record.event !== "*" && record.event !== operation) return false;
+  return record.conditions.length === 0 || passes(row());
 }
 
 /**

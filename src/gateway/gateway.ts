@@ -7,14 +7,16 @@ import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
 import { IDLE_MS, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
 import type { Position } from "../protocol/positions.ts";
+import type { Timers } from "../protocol/timers.ts";
 import { parseTopic } from "../protocol/topics.ts";
-import { bindingIds, echoBindings, isServed, parseBinding } from "./bindings.ts";
+import { type Binding, compileBinding, echoBindings } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
+import { type Opened, retryFeeds } from "./feeds.ts";
 import { FanOut } from "./fan-out.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame } from "./outgoing.ts";
-import type { GatewayPorts, JoinRecord, Socket } from "./ports.ts";
+import type { Database, GatewayPorts, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
 import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
@@ -25,10 +27,14 @@ export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
   readonly #rooms = new Map<string, Room>();
   readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
+  readonly timers: Timers;
+  readonly database: Database;
   readonly #ports: GatewayPorts;
 
   constructor(ports: GatewayPorts) {
     this.#ports = ports;
+    this.timers = ports.timers;
+    this.database = ports.database;
   }
 
   /** Takes over a new socket. */
@@ -61,8 +67,8 @@ export class Gateway implements RoomEvents {
     for (const record of store.joins()) {
       const session = this.sessions.get(record.session);
       if (session === undefined) continue;
-      const bindings = bindingsOf(record);
-      for (const { feed } of bindings) this.room(feed, positions.get(feed));
+      const bindings = record.bindings.map(compileBinding);
+      for (const { feed } of record.bindings) this.room(feed, positions.get(feed));
       const room = this.room(record.object, positions.get(record.object));
       this.#enter({ ...record, session, room, bindings });
     }
@@ -185,42 +191,55 @@ export class Gateway implements RoomEvents {
   }
 
   #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
-    const { room, request, claims, presenceKey, bindings, problems, joined } = admitted;
-    const { private: _private, token: _token, replay: _replay, resume: _resume, ...wishes } = request;
+    const { room, request, claims, presenceKey, opened, joined } = admitted;
+    const { self, ack, presenceEnabled } = request;
     const membership = {
       session,
       topic: frame.topic,
       room,
-      ...wishes,
+      ...{ self, ack, presenceEnabled, presenceKey, claims },
       joinRef: frame.joinRef,
-      claims,
-      presenceKey,
       tracked: null,
-      bindings,
+      bindings: [],
+      waiting: [],
     };
     this.#enter(membership);
-    this.keep(membership);
-    const { ok: _ok, ...standing } = joined;
+    const { ok: _ok, table: _table, ...standing } = joined;
     this.reply(session, frame, "ok", { postgres_changes: echoBindings(request.postgresChanges), ...standing });
+    this.opened(membership, opened);
+  }
+
+  /** Takes up what has come of subscriptions, and tells the client. */
+  opened(membership: Membership, { bindings, problems, waiting }: Opened): void {
+    membership.bindings = [...membership.bindings, ...bindings];
+    membership.waiting = [...membership.waiting, ...waiting];
+    for (const binding of bindings) this.#subscribe(membership, binding);
+    this.keep(membership);
+    for (const { retryAt } of waiting) this.timers.alarm(retryAt);
     for (const message of problems) this.system(membership, "postgres_changes", "error", message);
-    if (bindings.length > 0) this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+    if (bindings.some(({ record }) => !record.bare)) {
+      this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+    }
+  }
+
+  #subscribe(membership: Membership, binding: Binding): void {
+    const feedRoom = this.room(binding.record.feed);
+    feedRoom.subscriptions.add(membership, binding);
+    feedRoom.entered();
   }
 
   #enter(membership: Membership): void {
     membership.session.topics.set(membership.topic, { state: "joined", membership });
     membership.room.members.set(membership.session.id, membership);
     membership.room.entered();
-    for (const { feed } of membership.bindings) {
-      const feedRoom = this.room(feed);
-      feedRoom.subscribers.add(membership);
-      feedRoom.entered();
-    }
+    for (const binding of membership.bindings) this.#subscribe(membership, binding);
     this.#watchExpiry(membership);
   }
 
   /** Writes a membership down for the gateway's next life. */
-  keep({ session, room, bindings: _made, ...wishes }: Membership): void {
-    this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object });
+  keep({ session, room, bindings, ...wishes }: Membership): void {
+    const records = bindings.map(({ record }) => record);
+    this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object, bindings: records });
   }
 
   #leave(membership: Membership): void {
@@ -229,15 +248,15 @@ export class Gateway implements RoomEvents {
     this.#ports.store.deleteJoin(session.id, topic);
     if (room.members.get(session.id) === membership) room.members.delete(session.id);
     room.leave(session.id);
-    for (const { feed } of bindings) {
-      const feedRoom = this.room(feed);
-      feedRoom.subscribers.delete(membership);
+    for (const { record } of bindings) {
+      const feedRoom = this.room(record.feed);
+      feedRoom.subscriptions.delete(membership);
       feedRoom.release();
     }
   }
 
   /** Whether a membership is still the one of its topic: it may have ended while an answer was under way. */
-  #stands(membership: Membership): boolean {
+  stands(membership: Membership): boolean {
     const topic = membership.session.topics.get(membership.topic);
     return topic?.state === "joined" && topic.membership === membership;
   }
@@ -248,17 +267,17 @@ export class Gateway implements RoomEvents {
     if (typeof token !== "string" || token.startsWith("sb_")) return;
     this.#ports.verify(token).then(
       (claims) => {
-        if (!this.#stands(membership)) return;
+        if (!this.stands(membership)) return;
         if (!membership.room.object.startsWith("private:")) return this.#reclaim(membership, claims);
         const joiner = { session: membership.session.id, role: claims.role, user: claims.user };
         membership.room.admit(joiner, (refusal) => {
-          if (!this.#stands(membership)) return;
+          if (!this.stands(membership)) return;
           if (refusal === undefined) this.#reclaim(membership, claims);
           else this.#putOut(membership, refusal.replace("Unauthorized: ", ""));
         });
       },
       (error: unknown) => {
-        if (!this.#stands(membership)) return;
+        if (!this.stands(membership)) return;
         this.#putOut(membership, error instanceof Error ? error.message : "The token provided is not a valid JWT");
       },
     );
@@ -334,6 +353,7 @@ export class Gateway implements RoomEvents {
     for (const topic of [...topics.values()]) {
       if (topic.state !== "joined") continue;
       const { membership } = topic;
+      void retryFeeds(this, membership);
       const late = this.#late(membership.claims);
       if (late < 0) this.#watchExpiry(membership);
       else {
@@ -351,7 +371,7 @@ export class Gateway implements RoomEvents {
   // What rooms tell.
 
   lost(room: Room): void {
-    for (const membership of new Set([...room.members.values(), ...room.subscribers])) {
+    for (const membership of new Set([...room.members.values(), ...room.subscriptions.memberships()])) {
       this.drop(membership, "phx_error", { reason: "messages were lost, join again" });
     }
   }
@@ -372,9 +392,4 @@ export class Gateway implements RoomEvents {
 
 function lengthOf(data: string | ArrayBuffer): number {
   return typeof data === "string" ? data.length : data.byteLength;
-}
-
-function bindingsOf({ postgresChanges }: JoinRecord): Membership["bindings"] {
-  const ids = bindingIds(postgresChanges);
-  return postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1)).filter(isServed);
 }

@@ -3,9 +3,10 @@
 import type { Claims } from "../protocol/claims.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
-import { type Joined, type Joiner, NOT_CAPTURED } from "../protocol/link.ts";
-import { feedObject, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
-import { type BadBinding, type Binding, bindingIds, isServed, parseBinding } from "./bindings.ts";
+import type { Joined, Joiner } from "../protocol/link.ts";
+import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
+import { BindingRefused, bindingIds, parseBinding, topicBinding, type Wish } from "./bindings.ts";
+import { awaitFeeds, type FeedHost, forConfiguration, type Opened, openFeeds } from "./feeds.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
 
@@ -15,15 +16,12 @@ export interface Admitted {
   readonly request: JoinRequest;
   readonly claims: Claims;
   readonly presenceKey: string;
-  readonly bindings: readonly Binding[];
-  /** Messages about the subscriptions that cannot be served. */
-  readonly problems: readonly string[];
+  readonly opened: Opened;
   readonly joined: Extract<Joined, { ok: true }>;
 }
 
 /** What joining needs of the gateway. */
-export interface JoinHost {
-  room(object: string): Room;
+export interface JoinHost extends FeedHost {
   claimsOf(session: Session, token: string | undefined): Promise<Claims>;
   newId(): string;
 }
@@ -47,12 +45,10 @@ export async function join(
   const request = parseJoin(frame.payload);
   const claims = await host.claimsOf(session, request.token);
   const joiner = { session: session.id, role: claims.role, user: claims.user };
-  const ids = bindingIds(request.postgresChanges);
-  const parsed = request.postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1));
+  const opened = await openWishes(host, joiner, topic, request);
   // A feed that nobody is in yet is let go after a while, and a join may take longer.
-  const holds = parsed.filter(isServed).map(({ feed }) => host.room(feed).hold());
+  const holds = opened.bindings.map(({ record }) => host.room(record.feed).hold());
   try {
-    const { bindings, problems } = await openFeeds(host, joiner, parsed);
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
     const wishes = {
       presence: request.presenceEnabled,
@@ -63,7 +59,7 @@ export async function join(
       const room = host.room(object);
       return new Promise((resolve) => {
         room.join(joiner, wishes, (joined) => {
-          if (joined.ok) admitted({ room, request, claims, presenceKey, bindings, problems, joined });
+          if (joined.ok) admitted({ room, request, claims, presenceKey, opened, joined });
           resolve(joined.ok ? undefined : joined);
         });
       });
@@ -77,31 +73,38 @@ export async function join(
   }
 }
 
-/** Opens the feeds of all subscriptions, so that changes flow before the client hears that it has joined. */
-async function openFeeds(
-  host: JoinHost,
-  joiner: Joiner,
-  parsed: readonly (Binding | BadBinding)[],
-): Promise<{ bindings: Binding[]; problems: string[] }> {
-  const results = await Promise.all(
-    parsed.map((binding) => ("error" in binding ? binding : openFeed(host, joiner, binding))),
-  );
-  return {
-    bindings: results.filter(isServed),
-    problems: results.flatMap((result) => ("error" in result ? [result.error] : [])),
-  };
+/**
+ * Opens the feeds of all subscriptions, so that changes flow before the client hears that it has joined. Rejects with
+ * JoinRefused when the join asked to wait for them and one of them does not come.
+ */
+async function openWishes(host: JoinHost, joiner: Joiner, topic: ParsedTopic, request: JoinRequest): Promise<Opened> {
+  const { wishes, problems } = wishesOf(topic, request);
+  if (request.wait === undefined || request.postgresChanges.length === 0) {
+    const opened = await openFeeds(host, joiner, wishes);
+    return { ...opened, problems: [...problems, ...opened.problems] };
+  }
+  const [problem] = problems;
+  if (problem !== undefined) throw new JoinRefused(forConfiguration(problem));
+  const bindings = await awaitFeeds(host, joiner, wishes, request.wait);
+  if ("refusal" in bindings) throw new JoinRefused(bindings.refusal);
+  return { bindings, problems: [], waiting: [] };
 }
 
-function openFeed(host: JoinHost, joiner: Joiner, binding: Binding): Promise<Binding | BadBinding> {
-  return new Promise((resolve) => {
-    host.room(binding.feed).join(joiner, { presence: false }, (joined) => {
-      if (joined.ok) return resolve(binding);
-      resolve({
-        error:
-          joined.reason === NOT_CAPTURED
-            ? `Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect parameters: ${binding.description}`
-            : joined.reason,
-      });
-    });
-  });
+/** The subscriptions that a join asks for: in its payload, or by a topic that names a table (protocol.md §3.6). */
+function wishesOf(topic: ParsedTopic, request: JoinRequest): { wishes: Wish[]; problems: string[] } {
+  const ids = bindingIds(request.postgresChanges);
+  const asked = request.postgresChanges.map((entry, index) => () => parseBinding(entry, ids[index] ?? 1));
+  const names = asked.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);
+  if (names !== undefined) asked.push(() => topicBinding(...names));
+  const [wishes, problems]: [Wish[], string[]] = [[], []];
+  for (const parse of asked) {
+    try {
+      wishes.push(parse());
+    } catch (error) {
+      if (!(error instanceof BindingRefused)) throw error;
+      // A room whose name is no table's is just a room.
+      if (names === undefined) problems.push(error.message);
+    }
+  }
+  return { wishes, problems };
 }

@@ -2,6 +2,7 @@
 
 import type { Claims } from "../protocol/claims.ts";
 import type { Binding } from "./bindings.ts";
+import type { Waiting } from "./feeds.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
 
@@ -20,7 +21,7 @@ export interface Membership {
   presenceEnabled: boolean;
   /** What it tracks: told again to a channel that may have let it go. */
   tracked: Record<string, unknown> | null;
-  /** The row-change subscriptions as the client wrote them, and those of them that are served. */
-  readonly postgresChanges: readonly unknown[];
-  readonly bindings: readonly Binding[];
+  /** The row-change subscriptions that stand, and those that may yet. */
+  bindings: readonly Binding[];
+  waiting: readonly Waiting[];
 }

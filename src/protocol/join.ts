@@ -1,6 +1,6 @@
 // The join payload: what a client asks for when it joins a topic (protocol.md §3.2).
 import * as z from "zod";
-import { MAX_BINDINGS, MAX_BINDINGS_LENGTH, MAX_KEY_LENGTH, MAX_REPLAY } from "./limits.ts";
+import { MAX_BINDINGS, MAX_BINDINGS_LENGTH, MAX_KEY_LENGTH, MAX_REPLAY, MAX_WAIT_MS, WAIT_MS } from "./limits.ts";
 import type { Position } from "./positions.ts";
 
 // An invalid payload is not rejected: its valid parts are used, defaults for the rest. Hence a `catch` on every field.
@@ -15,6 +15,13 @@ const replaySchema = z.object({
   limit: count.default(MAX_REPLAY).transform((limit) => Math.min(Math.max(limit, 1), MAX_REPLAY)),
 });
 const positionSchema = z.object({ epoch: z.string().max(64), seq: count });
+
+/** `wait` holds the reply until the row-change subscriptions stand (protocol.md §8.3). */
+const waitSchema = z
+  .object({ wait: flag, timeout: z.number().positive().catch(WAIT_MS).default(WAIT_MS) })
+  .transform(({ wait, timeout }) => (wait ? Math.round(Math.min(timeout, MAX_WAIT_MS)) : undefined))
+  .optional()
+  .catch(undefined);
 
 const broadcastSchema = z
   .object({
@@ -46,6 +53,7 @@ const configSchema = z
       .transform((entries) => entries.filter((entry) => entry !== null))
       .catch([])
       .default([]),
+    postgres_changes_options: waitSchema,
   })
   .catch({
     private: false,
@@ -76,6 +84,10 @@ export interface JoinRequest {
   readonly presenceEnabled: boolean;
   /** The row-change subscriptions as the client wrote them: they are echoed verbatim. */
   readonly postgresChanges: readonly unknown[];
+  /** How long the reply may be held until those stand, milliseconds; undefined: it is not. */
+  readonly wait: number | undefined;
+  /** There was no `config`: the topic itself may name a table (protocol.md §3.6). */
+  readonly legacy: boolean;
   /** The token of this join; undefined: the one that opened the socket. Opaque `sb_…` keys count as none. */
   readonly token: string | undefined;
 }
@@ -104,6 +116,8 @@ export function parseJoin(payload: unknown): JoinRequest {
     presenceKey: wanted.presence.key,
     presenceEnabled: wanted.presence.enabled,
     postgresChanges: bounded(wanted.postgres_changes),
+    wait: wanted.postgres_changes_options,
+    legacy: config === undefined,
     token: token === undefined || token === "" || token.startsWith("sb_") ? undefined : token,
   };
 }

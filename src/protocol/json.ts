@@ -23,6 +23,54 @@ export function withMember(object: JsonText, key: string, value: JsonText): Json
   return `${head}${head.endsWith("{") ? "" : ","}${JSON.stringify(key)}:${value}}`;
 }
 
+/**
+ * The text of a JSON object with its members as `change` gives them back, or without those that it gives nothing for.
+ * Values are cut out as text and never re-serialised, so a number keeps its digits. The text must be valid.
+ */
+export function mapMembers(object: JsonText, change: (name: string, value: JsonText) => JsonText | undefined): JsonText {
+  const kept: string[] = [];
+  for (const [name, value] of members(object)) {
+    const changed = change(name, value);
+    if (changed !== undefined) kept.push(`${JSON.stringify(name)}:${changed}`);
+  }
+  return `{${kept.join(",")}}`;
+}
+
+/** The members of the text of a JSON object, in their order, each value as its text. The text must be valid. */
+export function* members(object: JsonText): Generator<readonly [name: string, value: JsonText]> {
+  let depth = 0;
+  let name: string | undefined;
+  let start = 0;
+  for (let at = 0; at < object.length; at++) {
+    const char = object[at];
+    if (char === '"') {
+      const end = endOfString(object, at);
+      if (depth === 1 && name === undefined) {
+        name = String(JSON.parse(object.slice(at, end + 1)));
+        start = object.indexOf(":", end) + 1;
+        at = start - 1;
+      } else at = end;
+    } else if (char === "{" || char === "[") depth++;
+    else if (char === "}" || char === "]" || char === ",") {
+      if (depth === 1 && name !== undefined) {
+        yield [name, object.slice(start, at).trim()];
+        name = undefined;
+      }
+      if (char !== ",") depth--;
+    }
+  }
+}
+
+/** Where the string ends that opens at `open`. */
+function endOfString(text: string, open: number): number {
+  for (let at = text.indexOf('"', open + 1); at > 0; at = text.indexOf('"', at + 1)) {
+    let escapes = 0;
+    while (text[at - 1 - escapes] === "\\") escapes++;
+    if (escapes % 2 === 0) return at;
+  }
+  return text.length;
+}
+
 /** Parses JSON; undefined when the text is none (no JSON text parses to undefined). */
 export function parseJson(text: string): unknown {
   try {

@@ -24,6 +24,9 @@ export const MAX_RESUME = 10_000;
 export const MAX_PRESENCE_BYTES = 100_000;
 /** Longest presence key, UTF-16 units. */
 export const MAX_KEY_LENGTH = 256;
+/** How long a join waits for its row-change subscriptions if it asks to, milliseconds, and at most (protocol.md §8.3). */
+export const WAIT_MS = 15_000;
+export const MAX_WAIT_MS = 20_000;
 /** Longest schema or table name, UTF-16 units: PostgreSQL's own limit is 63 bytes. */
 export const MAX_NAME_LENGTH = 63;
 /** Length of all row-change subscriptions of one join, as JSON: they are kept, and echoed. */

@@ -2,7 +2,7 @@
 import { Channel } from "../../src/channel/channel.ts";
 import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } from "../../src/channel/ports.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
-import type { ChannelLink, JoinRecord, LinkEvents, SessionStore, Socket } from "../../src/gateway/ports.ts";
+import type { ChannelLink, Database, JoinRecord, LinkEvents, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
@@ -109,7 +109,7 @@ export class MemorySessionStore implements SessionStore {
 const openAccess: ChannelAccess = {
   registeredType: async () => null,
   isMember: async () => false,
-  captured: async () => true,
+  table: async () => ({ columns: [], primaryKey: [] }),
 };
 
 const anon: Claims = { role: "anon", user: null, exp: null, all: { role: "anon" } };
@@ -168,6 +168,11 @@ export class World {
   #wires: Wire[] = [];
   #ids = 0;
   access: ChannelAccess = openAccess;
+  database: Database = {
+    literals: async () => ({ fault: "no PostgreSQL in this world", sqlstate: "22000" }),
+    patternFault: async () => undefined,
+    isCaptured: async () => false,
+  };
   verify = async (_token: string): Promise<Claims> => {
     throw new Error("no tokens in this world");
   };
@@ -206,6 +211,7 @@ export class World {
       name,
       store,
       timers: this.clock.timers(life),
+      database: this.database,
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       verify: (token) => this.verify(token),
