@@ -192,7 +192,10 @@ export async function resolveBinding(
 
 /** What is asked for and the primary key, in the table's order. */
 function selectedColumns(select: readonly string[], table: Table, role: string): string[] {
-  const wanted = new Set([...select.map((name) => readableColumn(table, role, name, "select").name), ...table.primaryKey]);
+  const wanted = new Set([
+    ...select.map((name) => readableColumn(table, role, name, "select").name),
+    ...table.primaryKey,
+  ]);
   return table.columns.map(({ name }) => name).filter((name) => wanted.has(name));
 }
 

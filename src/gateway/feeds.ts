@@ -49,7 +49,10 @@ const TRY_MS = { from: 100, to: 1_000 };
 
 /** Opens all feeds at once, not for long: what cannot be reached by then is told and waits. Never rejects. */
 export async function openFeeds(host: FeedHost, joiner: Joiner, wishes: readonly Wish[]): Promise<Opened> {
-  return sorted(host, await Promise.all(wishes.map(async (wish) => ({ wish, outcome: await openSoon(host, joiner, wish) }))));
+  return sorted(
+    host,
+    await Promise.all(wishes.map(async (wish) => ({ wish, outcome: await openSoon(host, joiner, wish) }))),
+  );
 }
 
 /**
@@ -67,7 +70,8 @@ export async function awaitFeeds(
     for (;;) {
       const outcome = await openFeed(host, joiner, wish);
       if ("binding" in outcome) return outcome.binding;
-      if (!("unreachable" in outcome)) throw new BindingRefused("refused" in outcome ? outcome.refused : outcome.absent);
+      if (!("unreachable" in outcome))
+        throw new BindingRefused("refused" in outcome ? outcome.refused : outcome.absent);
       await pause(host.timers, within(TRY_MS));
       if (late) throw new BindingRefused("the time is over");
     }

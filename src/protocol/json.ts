@@ -27,7 +27,10 @@ export function withMember(object: JsonText, key: string, value: JsonText): Json
  * The text of a JSON object with its members as `change` gives them back, or without those that it gives nothing for.
  * Values are cut out as text and never re-serialised, so a number keeps its digits. The text must be valid.
  */
-export function mapMembers(object: JsonText, change: (name: string, value: JsonText) => JsonText | undefined): JsonText {
+export function mapMembers(
+  object: JsonText,
+  change: (name: string, value: JsonText) => JsonText | undefined,
+): JsonText {
   const kept: string[] = [];
   for (const [name, value] of members(object)) {
     const changed = change(name, value);

@@ -105,7 +105,7 @@ describe.each(versions)("version %s", (vsn) => {
       { event: "UPDATE", table: name },
       { event: "DELETE", table: name },
       { event: "*", table: name, filter: "id=eq.2" },
-      { event: "*", table: name, filter: "title=eq.late, or never" },
+      { event: "*", table: name, filter: 'title=eq."late, or never"' },
       { event: "*", table: other },
       { event: "*" },
     );

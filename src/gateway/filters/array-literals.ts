@@ -13,7 +13,7 @@ export function parseArray(literal: string): (string | null)[] | undefined {
     ELEMENT.lastIndex = at;
     const [whole, quoted, bare] = ELEMENT.exec(body) ?? [];
     if (whole === undefined) return undefined;
-    elements.push(quoted === undefined ? bareElement(bare ?? "") : unescape(quoted));
+    elements.push(quoted === undefined ? bareElement(bare ?? "") : withoutEscapes(quoted));
     at += whole.length;
     if (at === body.length) return elements;
     if (body[at] !== ",") return undefined;
@@ -27,9 +27,9 @@ const ELEMENT =
   /[ \t\n\r\v\f]*(?:"((?:[^"\\]|\\.)*)"|((?:[^",{}\\ \t\n\r\v\f]|\\.)+(?:[ \t\n\r\v\f]+(?:[^",{}\\ \t\n\r\v\f]|\\.)+)*))[ \t\n\r\v\f]*/sy;
 
 function bareElement(text: string): string | null {
-  return text.toUpperCase() === "NULL" ? null : unescape(text);
+  return text.toUpperCase() === "NULL" ? null : withoutEscapes(text);
 }
 
-function unescape(text: string): string {
+function withoutEscapes(text: string): string {
   return text.replace(/\\(.)/gs, "$1");
 }

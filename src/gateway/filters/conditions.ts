@@ -165,7 +165,9 @@ async function askFor(literals: readonly string[], { type, sqlType, labels = [] 
   if ("fault" in answer) throw new FilterRefused(answer.fault, answer.sqlstate);
   const values = answer.json.map(parseExact);
   if (type === "_enum") {
-    const stray = [values].flat(Number.POSITIVE_INFINITY).find((label) => label !== null && !labels.includes(String(label)));
+    const stray = [values]
+      .flat(Number.POSITIVE_INFINITY)
+      .find((label) => label !== null && !labels.includes(String(label)));
     if (stray !== undefined) {
       throw new FilterRefused(`invalid input value for enum ${sqlType.replace(/\[\]$/, "")}: "${stray}"`, "22P02");
     }
