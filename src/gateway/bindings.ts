@@ -33,6 +33,8 @@ export interface BindingRecord {
   readonly conditions: readonly Condition[];
   /** Column names, those of the primary key included; undefined for all. */
   readonly select: readonly string[] | undefined;
+  /** The roles that may read every column named here: another token may bring another role. Undefined: none is named. */
+  readonly readers: readonly string[] | undefined;
   readonly bare: boolean;
 }
 
@@ -181,13 +183,20 @@ export async function resolveBinding(
   try {
     const conditions = await Promise.all(wish.terms.map((term) => resolveTerm(term, table, role, database)));
     const select = wish.select && selectedColumns(wish.select, table, role);
-    return compileBinding({ id, event, feed: feedOf(wish), conditions, select, bare });
+    const readers = readersOf(table, [...conditions.map(({ column }) => column), ...(wish.select ?? [])]);
+    return compileBinding({ id, event, feed: feedOf(wish), conditions, select, readers, bare });
   } catch (error) {
     if (!(error instanceof FilterRefused)) throw error;
     throw new BindingRefused(
       `Unable to subscribe to changes with given parameters. An exception happened so please check your connect parameters: ${describe(wish)}. Exception: ${error.message}`,
     );
   }
+}
+
+/** The roles that may read all of these columns. */
+function readersOf({ columns }: Table, names: readonly string[]): string[] | undefined {
+  const readers = columns.filter(({ name }) => names.includes(name)).map((column) => column.readers);
+  return readers[0]?.filter((role) => readers.every((others) => others.includes(role)));
 }
 
 /** What is asked for and the primary key, in the table's order. */
@@ -227,9 +236,9 @@ function inspect(value: unknown): string {
   return `%{${members.map((name) => `${JSON.stringify(name)} => ${inspect(value[name])}`).join(", ")}}`;
 }
 
-/** Whether a change is for a binding. `row` is read only when there is a filter to ask. */
-export function wants({ record, passes }: Binding, operation: string, row: () => Row): boolean {
-  if (operation === "TRUNCATE") return false;
+/** Whether a change is for a binding of somebody in this role. `row` is read only when there is a filter to ask. */
+export function wants({ record, passes }: Binding, role: string, operation: string, row: () => Row): boolean {
+  if (operation === "TRUNCATE" || record.readers?.includes(role) === false) return false;
   if (record.event !== "*" && record.event !== operation) return false;
   return record.conditions.length === 0 || passes(row());
 }

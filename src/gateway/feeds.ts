@@ -22,6 +22,15 @@ export interface Waiting {
   readonly told: string;
 }
 
+/** Keeps the feeds of subscriptions while they are opened: one that nobody is in is let go after a while. */
+export function holdFeeds(host: FeedHost, wishes: readonly Wish[]): () => void {
+  // A topic may name no table at all: no room is made before that is known.
+  const holds = wishes.filter(({ bare }) => !bare).map((wish) => host.room(feedOf(wish)).hold());
+  return () => {
+    for (const release of holds) release();
+  };
+}
+
 /** What has come of subscriptions. */
 export interface Opened {
   readonly bindings: Binding[];
@@ -41,7 +50,7 @@ type Outcome =
 
 /** How long a join that does not ask to wait is held for a feed: stock clients give up after 10 s (protocol.md §13.1). */
 const PATIENCE_MS = 4_000;
-/** When what could not be reached is tried again (protocol.md §8.3), and what is not captured. */
+/** When what could not be reached is tried again (protocol.md §8.3), and what is still not captured at the second try. */
 const SOON_MS = { from: 5_000, to: 10_000 };
 const LATE_MS = { from: 20_000, to: 40_000 };
 /** Between the tries of a join that waits (protocol.md §8.3). */
@@ -113,12 +122,18 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   membership.waiting = [...kept, ...trying];
   const { session, claims } = membership;
   const joiner = { session: session.id, role: claims.role, user: claims.user };
+  const release = holdFeeds(
+    host,
+    due.map(({ wish }) => wish),
+  );
   const outcomes = await Promise.all(
     due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, joiner, wish) })),
   );
-  if (!host.stands(membership)) return;
-  membership.waiting = membership.waiting.filter((waiting) => !trying.includes(waiting));
-  host.opened(membership, sorted(host, outcomes));
+  if (host.stands(membership)) {
+    membership.waiting = membership.waiting.filter((waiting) => !trying.includes(waiting));
+    host.opened(membership, sorted(host, outcomes));
+  }
+  release();
 }
 
 function sorted(
@@ -132,8 +147,10 @@ function sorted(
     // Most rooms whose name looks like a table's are just rooms.
     else if (wish.bare && "absent" in outcome) continue;
     else {
-      const [problem, span] = "absent" in outcome ? [outcome.absent, LATE_MS] : [outcome.unreachable, SOON_MS];
-      if (problem !== told && !wish.bare) opened.problems.push(problem);
+      const problem = "absent" in outcome ? outcome.absent : outcome.unreachable;
+      const isNews = problem !== told;
+      if (isNews && !wish.bare) opened.problems.push(problem);
+      const span = isNews || "unreachable" in outcome ? SOON_MS : LATE_MS;
       opened.waiting.push({ wish, retryAt: timers.now() + within(span), told: problem });
     }
   }
@@ -146,12 +163,10 @@ async function openSoon(host: FeedHost, joiner: Joiner, wish: Wish): Promise<Out
 }
 
 async function openFeed(host: FeedHost, joiner: Joiner, wish: Wish): Promise<Outcome> {
-  const room = host.room(feedOf(wish));
-  const release = room.hold();
   try {
     if (wish.bare && !(await host.database.isCaptured(wish.schema, wish.table))) return { absent: NOT_CAPTURED };
     const joined = await new Promise<Joined>((resolve) => {
-      room.join(joiner, { presence: false }, resolve);
+      host.room(feedOf(wish)).join(joiner, { presence: false }, resolve);
     });
     if (joined.ok) {
       return joined.table === undefined
@@ -163,8 +178,6 @@ async function openFeed(host: FeedHost, joiner: Joiner, wish: Wish): Promise<Out
   } catch (error) {
     if (error instanceof BindingRefused) return { refused: error.message };
     return UNREACHABLE;
-  } finally {
-    release();
   }
 }
 

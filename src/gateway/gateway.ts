@@ -5,7 +5,14 @@ import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
-import { IDLE_MS, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
+import {
+  IDLE_MS,
+  LISTENER_IDLE_MS,
+  MAX_CHANNELS,
+  MAX_FRAME_BYTES,
+  MAX_QUEUED_FRAMES,
+  MAX_UNREAD_BYTES,
+} from "../protocol/limits.ts";
 import type { Position } from "../protocol/positions.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { parseTopic } from "../protocol/topics.ts";
@@ -104,13 +111,22 @@ export class Gateway implements RoomEvents {
   }
 
   #dispatch(session: Session, frame: ClientFrame, length: number): void {
-    if (frame.topic === "phoenix" && frame.event === "heartbeat") return this.reply(session, frame, "ok", {});
+    if (frame.topic === "phoenix" && frame.event === "heartbeat") return this.#heartbeat(session, frame);
     if (frame.event === "phx_join") return this.#join(session, frame);
     const topic = session.topics.get(frame.topic);
     if (topic?.state === "joined") return this.#toMember(topic.membership, frame);
     if (topic?.state === "joining") return this.#queue(session, topic.waiting, frame, length);
     if (frame.event === "phx_leave") return this.reply(session, frame, "ok", {});
     this.reply(session, frame, "error", { reason: "unmatched topic" });
+  }
+
+  #heartbeat(session: Session, frame: ClientFrame): void {
+    if (session.heartbeats === undefined) {
+      session.heartbeats = true;
+      const { id, version, claims, connectedAt } = session;
+      this.#ports.store.putSession({ id, version, claims, connectedAt, heartbeats: true });
+    }
+    this.reply(session, frame, "ok", {});
   }
 
   /** Keeps a frame until the join of its topic is answered. */
@@ -334,9 +350,11 @@ export class Gateway implements RoomEvents {
 
   /** Closes sockets that have been silent too long (protocol.md §1.5), and ends what an expired token had opened. */
   alarm(): void {
-    const silent = this.#ports.timers.now() - IDLE_MS;
+    const now = this.#ports.timers.now();
     for (const session of [...this.sessions.values()]) {
-      if (session.lastSeen < silent) this.#end(session, closes.idle);
+      // Some clients know no heartbeats: one that has joined something says no more, and only listens.
+      const listens = session.heartbeats === undefined && session.topics.size > 0;
+      if (session.lastSeen < now - (listens ? LISTENER_IDLE_MS : IDLE_MS)) this.#end(session, closes.idle);
       else this.#expire(session);
     }
     if (this.sessions.size > 0) this.#ports.timers.alarm(this.#ports.timers.now() + SWEEP_MS);

@@ -6,7 +6,7 @@ import { type JoinRequest, parseJoin } from "../protocol/join.ts";
 import type { Joined, Joiner } from "../protocol/link.ts";
 import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
 import { BindingRefused, bindingIds, parseBinding, topicBinding, type Wish } from "./bindings.ts";
-import { awaitFeeds, type FeedHost, forConfiguration, type Opened, openFeeds } from "./feeds.ts";
+import { awaitFeeds, type FeedHost, forConfiguration, holdFeeds, type Opened, openFeeds } from "./feeds.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
 
@@ -45,10 +45,11 @@ export async function join(
   const request = parseJoin(frame.payload);
   const claims = await host.claimsOf(session, request.token);
   const joiner = { session: session.id, role: claims.role, user: claims.user };
-  const opened = await openWishes(host, joiner, topic, request);
-  // A feed that nobody is in yet is let go after a while, and a join may take longer.
-  const holds = opened.bindings.map(({ record }) => host.room(record.feed).hold());
+  const asked = wishesOf(topic, request);
+  const holds = [holdFeeds(host, asked.wishes)];
   try {
+    const opened = await openWishes(host, joiner, request, asked);
+    holds.push(...opened.bindings.map(({ record }) => host.room(record.feed).hold()));
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
     const wishes = {
       presence: request.presenceEnabled,
@@ -77,8 +78,12 @@ export async function join(
  * Opens the feeds of all subscriptions, so that changes flow before the client hears that it has joined. Rejects with
  * JoinRefused when the join asked to wait for them and one of them does not come.
  */
-async function openWishes(host: JoinHost, joiner: Joiner, topic: ParsedTopic, request: JoinRequest): Promise<Opened> {
-  const { wishes, problems } = wishesOf(topic, request);
+async function openWishes(
+  host: JoinHost,
+  joiner: Joiner,
+  request: JoinRequest,
+  { wishes, problems }: Asked,
+): Promise<Opened> {
   if (request.wait === undefined || request.postgresChanges.length === 0) {
     const opened = await openFeeds(host, joiner, wishes);
     return { ...opened, problems: [...problems, ...opened.problems] };
@@ -90,8 +95,14 @@ async function openWishes(host: JoinHost, joiner: Joiner, topic: ParsedTopic, re
   return { bindings, problems: [], waiting: [] };
 }
 
+/** Subscriptions as they are asked for, and messages about those that nobody could serve. */
+interface Asked {
+  readonly wishes: readonly Wish[];
+  readonly problems: readonly string[];
+}
+
 /** The subscriptions that a join asks for: in its payload, or by a topic that names a table (protocol.md §3.6). */
-function wishesOf(topic: ParsedTopic, request: JoinRequest): { wishes: Wish[]; problems: string[] } {
+function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
   const ids = bindingIds(request.postgresChanges);
   const asked = request.postgresChanges.map((entry, index) => () => parseBinding(entry, ids[index] ?? 1));
   const names = asked.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);

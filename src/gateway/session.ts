@@ -11,9 +11,12 @@ export interface SessionRecord {
   readonly claims: Claims;
   /** Unix ms. */
   readonly connectedAt: number;
+  /** It has sent a heartbeat, so it is alive as long as more of them come. Absent: never. */
+  readonly heartbeats?: true;
 }
 
-export interface Session extends SessionRecord {
+export interface Session extends Omit<SessionRecord, "heartbeats"> {
+  heartbeats?: true;
   readonly socket: Socket;
   /** By wire topic. */
   readonly topics: Map<string, Topic>;

@@ -71,7 +71,7 @@ export class Subscriptions {
   matching(operation: string, row: () => Row): Map<Membership, Binding[]> {
     const found = new Map<Membership, Binding[]>();
     const offer = ({ membership, binding }: Entry): void => {
-      if (!wants(binding, operation, row)) return;
+      if (!wants(binding, membership.claims.role, operation, row)) return;
       const own = found.get(membership);
       if (own === undefined) found.set(membership, [binding]);
       else own.push(binding);

@@ -6,6 +6,11 @@ export const MAX_FRAME_BYTES = 5_000_000;
 export const MAX_PAYLOAD_BYTES = 1_000_000;
 /** A socket with no frame from the client for this long is closed with 1000 (protocol.md §1.5). */
 export const IDLE_MS = 60_000;
+/**
+ * The same for a client that has joined a channel and never sent a heartbeat. Its silence says nothing: once something
+ * is sent to it, a broken connection shows by itself; one that hears nothing either is given up after a day.
+ */
+export const LISTENER_IDLE_MS = 86_400_000;
 /** Channels on one socket (protocol.md §11.1). */
 export const MAX_CHANNELS = 100;
 /** Row-change subscriptions of one channel. */

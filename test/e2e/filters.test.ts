@@ -34,20 +34,67 @@ interface Subject {
   readonly collate?: string;
 }
 
-const texts = ["", "a", "A", "b", "é", "É", "abc", "aBc", "a%c", "a_c", "a\\c", "x,y", "(q)", 'say "hi"', "\u{1F600}", "\uE000"];
-const instants = ["2026-01-01 10:00", "2026-01-01T10:00:00.5", "infinity", "-infinity", "0044-03-15 BC", "0045-03-15 BC"];
+const texts = [
+  "",
+  "a",
+  "A",
+  "b",
+  "é",
+  "É",
+  "abc",
+  "aBc",
+  "a%c",
+  "a_c",
+  "a\\c",
+  "x,y",
+  "(q)",
+  'say "hi"',
+  "\u{1F600}",
+  "\uE000",
+];
+const instants = [
+  "2026-01-01 10:00",
+  "2026-01-01T10:00:00.5",
+  "infinity",
+  "-infinity",
+  "0044-03-15 BC",
+  "0045-03-15 BC",
+];
 const subjects: Record<string, Subject> = {
   small: { type: "smallint", operators: ALL, values: ["-32768", "0", " 7 ", "+7", "32767"] },
   whole: { type: "int", operators: ALL, values: ["-5", "0", "16", "0x10", "2147483647"] },
-  big: { type: "bigint", operators: ALL, values: ["9007199254740993", "9007199254740992", "-9223372036854775808", "1_000"] },
+  big: {
+    type: "bigint",
+    operators: ALL,
+    values: ["9007199254740993", "9007199254740992", "-9223372036854775808", "1_000"],
+  },
   exact: {
     type: "numeric",
     operators: ALL,
-    values: ["0", "-0.0", "1.5", "1.50", "-0.0001", "1e3", "99999999999999999999.00000001", "NaN", "Infinity", "-Infinity"],
+    values: [
+      "0",
+      "-0.0",
+      "1.5",
+      "1.50",
+      "-0.0001",
+      "1e3",
+      "99999999999999999999.00000001",
+      "NaN",
+      "Infinity",
+      "-Infinity",
+    ],
   },
   money2: { type: "numeric(10,2)", operators: ALL, values: ["1.5", "1.50", "1.505", "-3"] },
-  single: { type: "real", operators: ALL, values: ["0.1", "0.10000000149", "1e10", "-0", "0", "NaN", "16777217", "Infinity"] },
-  double: { type: "float8", operators: ALL, values: ["0.1", "0.30000000000000004", "0.3", "1e300", "-Infinity", "NaN", "-0", "0"] },
+  single: {
+    type: "real",
+    operators: ALL,
+    values: ["0.1", "0.10000000149", "1e10", "-0", "0", "NaN", "16777217", "Infinity"],
+  },
+  double: {
+    type: "float8",
+    operators: ALL,
+    values: ["0.1", "0.30000000000000004", "0.3", "1e300", "-Infinity", "NaN", "-0", "0"],
+  },
   yes: { type: "bool", operators: [...ALL, "is"], values: ["true", "f", "yes", "of", "1"] },
   label: { type: "text", operators: TEXT, values: texts, collate: "pg_c_utf8" },
   short: { type: "varchar(20)", operators: TEXT, values: texts, collate: "pg_c_utf8" },
@@ -55,17 +102,33 @@ const subjects: Record<string, Subject> = {
   key: {
     type: "uuid",
     operators: ALL,
-    values: ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}", "00000000-0000-4000-8000-000000000000"],
+    values: [
+      "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+      "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}",
+      "00000000-0000-4000-8000-000000000000",
+    ],
   },
   bytes: { type: "bytea", operators: ALL, values: ["\\x", "\\x00", "\\xff00", "abc"] },
-  day: { type: "date", operators: ALL, values: ["2026-01-01", "Jan 5, 2026", "10000-01-01", "infinity", "0044-03-15 BC"] },
+  day: {
+    type: "date",
+    operators: ALL,
+    values: ["2026-01-01", "Jan 5, 2026", "10000-01-01", "infinity", "0044-03-15 BC"],
+  },
   local: { type: "timestamp", operators: ALL, values: instants },
   instant: { type: "timestamptz", operators: ALL, values: [...instants, "2026-01-01 11:00+01", "2026-01-01 10:00Z"] },
   clock: { type: "time", operators: ALL, values: ["10:00", "10:00:00.5", "24:00", "9:00 am"] },
   zoned: { type: "timetz", operators: EQUALITY, values: ["10:00+00", "11:00+01", "10:00Z"] },
-  span: { type: "interval", operators: ALL, values: ["1 mon", "30 days", "720 hours", "-1 day", "1 year -2 mons", "P1DT1.5S", "-0.5 sec"] },
+  span: {
+    type: "interval",
+    operators: ALL,
+    values: ["1 mon", "30 days", "720 hours", "-1 day", "1 year -2 mons", "P1DT1.5S", "-0.5 sec"],
+  },
   mood: { type: "filter_mood", operators: ALL, values: ["sad", "ok", "happy"] },
-  doc: { type: "jsonb", operators: [...EQUALITY, "in"], values: ['{"a": 1, "b": [1.0]}', '{"b":[1],"a":1.0}', "[]", "{}", "1", '"1"'] },
+  doc: {
+    type: "jsonb",
+    operators: [...EQUALITY, "in"],
+    values: ['{"a": 1, "b": [1.0]}', '{"b":[1],"a":1.0}', "[]", "{}", "1", '"1"'],
+  },
   list: { type: "int[]", operators: EQUALITY, values: ["{}", "{1,2}", "{1,NULL}", "{{1,2}}", "{2,1}"] },
   words: { type: "text[]", operators: EQUALITY, values: ["{}", '{a,"b c"}', "{NULL}", '{"NULL"}'] },
   moods: { type: "filter_mood[]", operators: EQUALITY, values: ["{ok}", "{ok,sad}"] },
@@ -74,7 +137,7 @@ const subjects: Record<string, Subject> = {
   domain: { type: "filter_percent", operators: ALL, values: ["0", "50", "100"] },
 };
 
-const patterns = ["%", "a%", "%c", "_", "a_c", "a\\%c", "%B%", "É", "a\\\\c", "%\"hi\"", "____", "\u{1F600}"];
+const patterns = ["%", "a%", "%c", "_", "a_c", "a\\%c", "%B%", "É", "a\\\\c", '%"hi"', "____", "\u{1F600}"];
 const regexes = ["^a", "c$", "^.$", "[[:alpha:]]{3}", "^\\w+$", "b|é", "\\(", "a.c", "^$", "[^a-z]"];
 
 interface Case {
@@ -104,7 +167,18 @@ function caseOf(column: string, subject: Subject, pick: <T>(from: readonly T[]) 
   const isPattern = operator.endsWith("like");
   const isRegex = operator.endsWith("match");
   const value = pick(isPattern ? patterns : isRegex ? regexes : subject.values);
-  const sql = { eq: "=", neq: "<>", lt: "<", lte: "<=", gt: ">", gte: ">=", like: "like", ilike: "ilike", match: "~", imatch: "~*" };
+  const sql = {
+    eq: "=",
+    neq: "<>",
+    lt: "<",
+    lte: "<=",
+    gt: ">",
+    gte: ">=",
+    like: "like",
+    ilike: "ilike",
+    match: "~",
+    imatch: "~*",
+  };
   const symbol = Object.entries({ ...sql, isdistinct: "is distinct from" }).find(([name]) => name === operator)?.[1];
   return make(quoted(value), `${of} ${symbol} ${pg.escapeLiteral(value)}`);
 }
@@ -166,7 +240,11 @@ test.each([1, 2])("seed %i: 800 filters deliver of 80 rows what PostgreSQL selec
   await socket.join(`realtime:end-${seed}`, { postgres_changes: [{ event: "DELETE", schema: "public", table }] });
   await db.query(`delete from ${table} where id = 1`);
   await db.query(`insert into ${table} (id) values (0)`);
-  await socket.until("the end", 1, ({ event, topic }) => event === "postgres_changes" && topic === `realtime:end-${seed}`);
+  await socket.until(
+    "the end",
+    1,
+    ({ event, topic }) => event === "postgres_changes" && topic === `realtime:end-${seed}`,
+  );
 
   for (const { topic, event, payload } of socket.frames) {
     const { ids, data } = payload as { ids?: number[]; data?: { type: string; record?: { id: number } } };
@@ -180,7 +258,10 @@ test.each([1, 2])("seed %i: 800 filters deliver of 80 rows what PostgreSQL selec
   for (const { filter, where } of cases) {
     const { rows } = await db.query(`select id from ${table} where id > 1 and (${where}) order by id`);
     const expected = rows.map(({ id }) => id).join();
-    const got = [...(delivered.get(filter) ?? [])].filter((id) => id > 1).sort((a, b) => a - b).join();
+    const got = [...(delivered.get(filter) ?? [])]
+      .filter((id) => id > 1)
+      .sort((a, b) => a - b)
+      .join();
     if (got !== expected) wrong.push(`${filter} (${where})\n  got      ${got}\n  expected ${expected}`);
   }
   expect(wrong).toEqual([]);

@@ -52,7 +52,7 @@ const wish = (filter: string, more: object = {}) =>
 
 async function passes(filter: string, row: string, database = knowing()): Promise<boolean> {
   const binding = await resolveBinding(wish(filter), table, { role: "anon" }, database);
-  return wants(binding, "UPDATE", () => rowOf(`{"record":${row}}`));
+  return wants(binding, "anon", "UPDATE", () => rowOf(`{"record":${row}}`));
 }
 
 describe("the grammar", () => {
