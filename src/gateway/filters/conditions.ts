@@ -6,7 +6,8 @@ import { parseArray } from "./array-literals.ts";
 import { type Kind, kindOf, type ValueType } from "./kinds.ts";
 import { endsInEscape } from "./like.ts";
 import type { Operator, Term } from "./parse.ts";
-import { compileRegex, MAX_PATTERN_LENGTH, UnsupportedPattern } from "./regex.ts";
+import { MAX_PATTERN_LENGTH } from "./patterns.ts";
+import { compileRegex, UnsupportedPattern } from "./regex.ts";
 
 /** One term, ready to be tested: plain data, since it is kept for the gateway's next life. */
 export interface Condition extends ValueType {

@@ -3,6 +3,7 @@ import { type Row, rowValue } from "../row.ts";
 import type { Condition } from "./conditions.ts";
 import { type Kind, kindOf } from "./kinds.ts";
 import { compileLike } from "./like.ts";
+import { matchesWithin, type Pattern } from "./patterns.ts";
 import { compileRegex } from "./regex.ts";
 
 /** True, false, or null for unknown: a row passes only what is true of it. */
@@ -60,8 +61,8 @@ function isTest(keyword: string | null | undefined): (value: unknown) => Truth {
   return (value) => value === null;
 }
 
-function textTest(test: (text: string) => boolean): (value: unknown) => Truth {
-  return (value) => (typeof value === "string" ? test(value) : null);
+function textTest(pattern: Pattern): (value: unknown) => Truth {
+  return (value) => (typeof value === "string" ? matchesWithin(pattern, value) : null);
 }
 
 function keyTest({ operator, operands }: Condition, kind: Kind | undefined): (value: unknown) => Truth {

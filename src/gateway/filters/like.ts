@@ -1,5 +1,7 @@
 // LIKE and ILIKE: `%` stands for any text, `_` for one character, `\` takes the next character as it is.
 
+import type { Pattern } from "./patterns.ts";
+
 /** What of a pattern stands between two `%`: characters, null for `_`. */
 type Piece = readonly (string | null)[];
 
@@ -13,12 +15,13 @@ export function endsInEscape(pattern: string): boolean {
  * a text costs its length times that of the longest piece at most. `ignoreCase` folds as Unicode does, whatever the
  * collation of the column.
  */
-export function compileLike(pattern: string, ignoreCase: boolean): (text: string) => boolean {
+export function compileLike(pattern: string, ignoreCase: boolean): Pattern {
   const prepare = ignoreCase ? foldCase : (text: string): string => text;
   const pieces = piecesOf(prepare(pattern));
   const [first = [], ...others] = pieces;
   const last = others.pop();
-  return (raw) => {
+  const weight = Math.max(1, ...others.map((piece) => (piece.includes(null) ? piece.length : 1)));
+  const matches = (raw: string): boolean => {
     const text = prepare(raw);
     let at = matchAt(text, 0, first);
     if (at === undefined) return false;
@@ -30,6 +33,7 @@ export function compileLike(pattern: string, ignoreCase: boolean): (text: string
     const start = startOfLast(text, last.length);
     return start !== undefined && start >= at && matchAt(text, start, last) === text.length;
   };
+  return { weight, matches };
 }
 
 function piecesOf(pattern: string): Piece[] {
@@ -57,10 +61,12 @@ function matchAt(text: string, from: number, piece: Piece): number | undefined {
 
 /** Where the piece ends that begins leftmost at `from` or later. */
 function find(text: string, from: number, piece: Piece): number | undefined {
+  if (!piece.includes(null)) {
+    const literal = piece.join("");
+    const at = text.indexOf(literal, from);
+    return at < 0 ? undefined : at + literal.length;
+  }
   for (let at = from; at <= text.length; at += widthAt(text, at)) {
-    const [head] = piece;
-    if (typeof head === "string") at = text.indexOf(head, at);
-    if (at < 0) return undefined;
     const end = matchAt(text, at, piece);
     if (end !== undefined) return end;
   }
