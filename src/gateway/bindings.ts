@@ -7,7 +7,7 @@ import { feedName, feedObject } from "../protocol/topics.ts";
 import { type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
 import { compileFilter, type Index, indexOf } from "./filters/filter.ts";
 import { BadFilter, parseFilter, type Term } from "./filters/parse.ts";
-import type { Database } from "./ports.ts";
+import type { Postgres } from "./ports.ts";
 import type { Row } from "./row.ts";
 
 /** A subscription as it is asked for: understood, but no table has been asked yet. */
@@ -177,11 +177,11 @@ export async function resolveBinding(
   wish: Wish,
   table: Table,
   { role }: Pick<Joiner, "role">,
-  database: Database,
+  postgres: Postgres,
 ): Promise<Binding> {
   const { id, event, bare } = wish;
   try {
-    const conditions = await Promise.all(wish.terms.map((term) => resolveTerm(term, table, role, database)));
+    const conditions = await Promise.all(wish.terms.map((term) => resolveTerm(term, table, role, postgres)));
     const select = wish.select && selectedColumns(wish.select, table, role);
     const readers = readersOf(table, [...conditions.map(({ column }) => column), ...(wish.select ?? [])]);
     return compileBinding({ id, event, feed: feedOf(wish), conditions, select, readers, bare });

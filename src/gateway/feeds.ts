@@ -3,13 +3,13 @@ import { type Joined, type Joiner, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { type Binding, BindingRefused, feedOf, notCaptured, resolveBinding, type Wish } from "./bindings.ts";
 import type { Membership } from "./membership.ts";
-import type { Database } from "./ports.ts";
+import type { Postgres } from "./ports.ts";
 import type { Room } from "./room.ts";
 
 /** What opening feeds needs of the gateway. */
 export interface FeedHost {
   readonly timers: Timers;
-  readonly database: Database;
+  readonly postgres: Postgres;
   room(object: string): Room;
 }
 
@@ -164,14 +164,14 @@ async function openSoon(host: FeedHost, joiner: Joiner, wish: Wish): Promise<Out
 
 async function openFeed(host: FeedHost, joiner: Joiner, wish: Wish): Promise<Outcome> {
   try {
-    if (wish.bare && !(await host.database.isCaptured(wish.schema, wish.table))) return { absent: NOT_CAPTURED };
+    if (wish.bare && !(await host.postgres.isCaptured(wish.schema, wish.table))) return { absent: NOT_CAPTURED };
     const joined = await new Promise<Joined>((resolve) => {
       host.room(feedOf(wish)).join(joiner, { presence: false }, resolve);
     });
     if (joined.ok) {
       return joined.table === undefined
         ? UNREACHABLE
-        : { binding: await resolveBinding(wish, joined.table, joiner, host.database) };
+        : { binding: await resolveBinding(wish, joined.table, joiner, host.postgres) };
     }
     if (joined.reason === NOT_CAPTURED) return { absent: notCaptured(wish) };
     return joined.reason.startsWith("Unauthorized") ? { refused: joined.reason } : { unreachable: joined.reason };

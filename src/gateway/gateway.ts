@@ -23,7 +23,7 @@ import { type Opened, retryFeeds } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame } from "./outgoing.ts";
-import type { Database, GatewayPorts, Socket } from "./ports.ts";
+import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
 import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
@@ -35,13 +35,13 @@ export class Gateway implements RoomEvents {
   readonly #rooms = new Map<string, Room>();
   readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
   readonly timers: Timers;
-  readonly database: Database;
+  readonly postgres: Postgres;
   readonly #ports: GatewayPorts;
 
   constructor(ports: GatewayPorts) {
     this.#ports = ports;
     this.timers = ports.timers;
-    this.database = ports.database;
+    this.postgres = ports.postgres;
   }
 
   /** Takes over a new socket. */
@@ -355,9 +355,19 @@ export class Gateway implements RoomEvents {
       // Some clients know no heartbeats: one that has joined something says no more, and only listens.
       const listens = session.heartbeats === undefined && session.topics.size > 0;
       if (session.lastSeen < now - (listens ? LISTENER_IDLE_MS : IDLE_MS)) this.#end(session, closes.idle);
-      else this.#expire(session);
+      else {
+        this.#expire(session);
+        this.#retry(session);
+      }
     }
     if (this.sessions.size > 0) this.#ports.timers.alarm(this.#ports.timers.now() + SWEEP_MS);
+  }
+
+  /** Tries again the row-change subscriptions that do not stand yet. */
+  #retry({ topics }: Session): void {
+    for (const topic of topics.values()) {
+      if (topic.state === "joined" && topic.membership.waiting.length > 0) void retryFeeds(this, topic.membership);
+    }
   }
 
   /** Tokens that outlive the next sweep are looked at by it. */
@@ -371,7 +381,6 @@ export class Gateway implements RoomEvents {
     for (const topic of [...topics.values()]) {
       if (topic.state !== "joined") continue;
       const { membership } = topic;
-      void retryFeeds(this, membership);
       const late = this.#late(membership.claims);
       if (late < 0) this.#watchExpiry(membership);
       else {

@@ -65,7 +65,7 @@ export interface SessionStore {
 }
 
 /** What only PostgreSQL can say of row-change subscriptions. Each call rejects when it is away. */
-export interface Database {
+export interface Postgres {
   /**
    * Reads literals as values of a type of pg_catalog, `timestamptz` or `_int4`, into the JSON that a captured row would
    * hold of them; or why PostgreSQL refuses one of them.
@@ -85,7 +85,7 @@ export interface GatewayPorts {
   readonly name: string;
   readonly store: SessionStore;
   readonly timers: Timers;
-  readonly database: Database;
+  readonly postgres: Postgres;
   /** A new unique id (UUID). */
   id(): string;
   /** Opens a link to a channel object. Rejects when it cannot be reached. */

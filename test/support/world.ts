@@ -2,7 +2,7 @@
 import { Channel } from "../../src/channel/channel.ts";
 import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } from "../../src/channel/ports.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
-import type { ChannelLink, Database, JoinRecord, LinkEvents, SessionStore, Socket } from "../../src/gateway/ports.ts";
+import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
@@ -168,7 +168,7 @@ export class World {
   #wires: Wire[] = [];
   #ids = 0;
   access: ChannelAccess = openAccess;
-  database: Database = {
+  postgres: Postgres = {
     literals: async () => ({ fault: "no PostgreSQL in this world", sqlstate: "22000" }),
     patternFault: async () => undefined,
     isCaptured: async () => false,
@@ -211,7 +211,7 @@ export class World {
       name,
       store,
       timers: this.clock.timers(life),
-      database: this.database,
+      postgres: this.postgres,
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       verify: (token) => this.verify(token),

@@ -323,7 +323,7 @@ describe("topics that name a table", () => {
   const bare = (): unknown[] => payloads("INSERT", bareSchema).map(({ record }) => record);
 
   beforeEach(() => {
-    world.database.isCaptured = async (schema, name) => schema === "public" && name === "t";
+    world.postgres.isCaptured = async (schema, name) => schema === "public" && name === "t";
   });
 
   test("with a config that asks for no changes: bare frames, and a room like any other", async () => {
@@ -363,9 +363,9 @@ describe("topics that name a table", () => {
   });
 
   test("is looked up again when PostgreSQL could not say", async () => {
-    const { isCaptured } = world.database;
+    const { isCaptured } = world.postgres;
     let away = true;
-    world.database.isCaptured = async (...names) => {
+    world.postgres.isCaptured = async (...names) => {
       if (away) throw new Error("away");
       return isCaptured(...names);
     };

@@ -5,7 +5,7 @@ import { parseArray } from "../../src/gateway/filters/array-literals.ts";
 import { compileLike } from "../../src/gateway/filters/like.ts";
 import { BadFilter, parseFilter } from "../../src/gateway/filters/parse.ts";
 import { compileRegex, UnsupportedPattern } from "../../src/gateway/filters/regex.ts";
-import type { Database } from "../../src/gateway/ports.ts";
+import type { Postgres } from "../../src/gateway/ports.ts";
 import { rowOf } from "../../src/gateway/row.ts";
 import type { Column, Table } from "../../src/protocol/tables.ts";
 
@@ -31,7 +31,7 @@ const table: Table = {
 };
 
 /** PostgreSQL as these tests need it: it reads a literal as the JSON text that they say it is. */
-function knowing(answers: Record<string, string> = {}): Database & { asked: string[] } {
+function knowing(answers: Record<string, string> = {}): Postgres & { asked: string[] } {
   const asked: string[] = [];
   return {
     asked,
@@ -50,8 +50,8 @@ function knowing(answers: Record<string, string> = {}): Database & { asked: stri
 const wish = (filter: string, more: object = {}) =>
   parseBinding({ event: "*", schema: "public", table: "t", filter, ...more }, 1);
 
-async function passes(filter: string, row: string, database = knowing()): Promise<boolean> {
-  const binding = await resolveBinding(wish(filter), table, { role: "anon" }, database);
+async function passes(filter: string, row: string, postgres = knowing()): Promise<boolean> {
+  const binding = await resolveBinding(wish(filter), table, { role: "anon" }, postgres);
   return wants(binding, "anon", "UPDATE", () => rowOf(`{"record":${row}}`));
 }
 
@@ -195,9 +195,9 @@ describe("rows", () => {
     ["text=not.match.b", '{"text":"aaa"}', true],
     ["text=imatch.A{3}", '{"text":"aaa"}', true],
   ])("%s on %s: %s", async (filter, row, expected) => {
-    const database = knowing();
-    expect(await passes(filter, row, database)).toBe(expected);
-    expect(database.asked).toEqual([]);
+    const postgres = knowing();
+    expect(await passes(filter, row, postgres)).toBe(expected);
+    expect(postgres.asked).toEqual([]);
   });
 
   test.each([
@@ -226,9 +226,9 @@ describe("rows", () => {
     ["timestamptz=in.(x,y)", '"2026-01-01T00:00:00+00:00"', '"2026-01-01T00:00:00+00:00"', true],
   ])("%s, where PostgreSQL reads the value as %s, on %s: %s", async (filter, json, value, expected) => {
     const name = filter.slice(0, filter.indexOf("="));
-    const database = knowing({ x: json, y: json, yesterday: json, "0x10": json });
-    expect(await passes(filter, `{"${name}":${value}}`, database)).toBe(expected);
-    expect(database.asked).not.toEqual([]);
+    const postgres = knowing({ x: json, y: json, yesterday: json, "0x10": json });
+    expect(await passes(filter, `{"${name}":${value}}`, postgres)).toBe(expected);
+    expect(postgres.asked).not.toEqual([]);
   });
 });
 

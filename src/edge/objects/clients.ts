@@ -6,7 +6,7 @@ import type { SessionRecord } from "../../gateway/session.ts";
 import type { Timers } from "../../protocol/timers.ts";
 import { parseTopic } from "../../protocol/topics.ts";
 import { type Env, settingsOf } from "../env.ts";
-import { openDatabase } from "./database.ts";
+import { askPostgres } from "./postgres.ts";
 import type { ConnectionEntry } from "./rpc.ts";
 import { SqliteSessionStore } from "./session-store.ts";
 import { attach, clientSocket, openSockets } from "./sockets.ts";
@@ -47,7 +47,7 @@ export function makeGateway(
     name,
     timers,
     store: new SqliteSessionStore(tables, timers, own),
-    database: openDatabase(env),
+    postgres: askPostgres(env),
     id: () => crypto.randomUUID(),
     openLink,
     verify: (token) => verifyToken(token, settingsOf(env).keys, Date.now()),

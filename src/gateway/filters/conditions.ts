@@ -1,6 +1,6 @@
 // Conditions: the terms of a filter as they are kept, judged by the table once, at subscription, and cheap to test.
 import type { Column, Table } from "../../protocol/tables.ts";
-import type { Database } from "../ports.ts";
+import type { Postgres } from "../ports.ts";
 import { parseExact } from "../row.ts";
 import { parseArray } from "./array-literals.ts";
 import { type Kind, kindOf, type ValueType } from "./kinds.ts";
@@ -54,9 +54,9 @@ export function readableColumn({ columns }: Table, role: string, name: string, u
  * Reads a term's value as the column's type reads it: what only PostgreSQL can read it is asked for, once. Throws
  * FilterRefused; rejects with whatever else when PostgreSQL is needed and away.
  */
-export async function resolveTerm(term: Term, table: Table, role: string, database: Database): Promise<Condition> {
+export async function resolveTerm(term: Term, table: Table, role: string, postgres: Postgres): Promise<Condition> {
   const column = readableColumn(table, role, term.column, "filter");
-  const operands = await operandsOf(term, column, database);
+  const operands = await operandsOf(term, column, postgres);
   const { operator, negated } = term;
   // Only an order needs the labels once the value has been read.
   const labels = ["lt", "lte", "gt", "gte"].includes(operator) ? { labels: column.labels } : {};
@@ -66,7 +66,7 @@ export async function resolveTerm(term: Term, table: Table, role: string, databa
 async function operandsOf(
   { operator, value }: Term,
   column: Column,
-  database: Database,
+  postgres: Postgres,
 ): Promise<Condition["operands"]> {
   switch (operator) {
     case "is":
@@ -76,11 +76,11 @@ async function operandsOf(
       return [patternOf(operator, value, column)];
     case "match":
     case "imatch":
-      return [await regexOf(operator, value, column, database)];
+      return [await regexOf(operator, value, column, postgres)];
     case "in":
-      return elementsOf(value, column, database);
+      return elementsOf(value, column, postgres);
     default:
-      return keysOf([value], comparable(operator, column), column, database);
+      return keysOf([value], comparable(operator, column), column, postgres);
   }
 }
 
@@ -107,9 +107,9 @@ function patternOf(operator: Operator, pattern: string, column: Column): string 
   return pattern;
 }
 
-async function regexOf(operator: Operator, value: string, column: Column, database: Database): Promise<string> {
+async function regexOf(operator: Operator, value: string, column: Column, postgres: Postgres): Promise<string> {
   const pattern = patternOf(operator, value, column);
-  const fault = await database.patternFault(pattern);
+  const fault = await postgres.patternFault(pattern);
   if (fault !== undefined) throw new FilterRefused(`invalid regular expression for ${operator} filter: ${fault}`);
   try {
     compileRegex(pattern, operator === "imatch");
@@ -120,7 +120,7 @@ async function regexOf(operator: Operator, value: string, column: Column, databa
   return pattern;
 }
 
-async function elementsOf(literal: string, column: Column, database: Database): Promise<Condition["operands"]> {
+async function elementsOf(literal: string, column: Column, postgres: Postgres): Promise<Condition["operands"]> {
   const kind = comparable("in", column);
   const elements = parseArray(literal);
   if (elements === undefined) throw new FilterRefused(`malformed array literal: "${literal}"`, "22P02");
@@ -128,7 +128,7 @@ async function elementsOf(literal: string, column: Column, database: Database): 
     throw new FilterRefused(`too many values for \`in\` filter. Maximum ${MAX_ELEMENTS}`);
   }
   const values = elements.filter((element) => element !== null);
-  const keys = await keysOf(values, kind, column, database);
+  const keys = await keysOf(values, kind, column, postgres);
   return values.length === elements.length ? keys : [...keys, null];
 }
 
@@ -146,11 +146,11 @@ async function keysOf(
   literals: readonly string[],
   kind: Kind,
   column: Column,
-  database: Database,
+  postgres: Postgres,
 ): Promise<readonly string[]> {
   const read = literals.map((literal) => kind.read?.(literal));
   const unread = literals.filter((_, index) => read[index] === undefined);
-  const asked = unread.length === 0 ? [] : await askFor(unread, column, database);
+  const asked = unread.length === 0 ? [] : await askFor(unread, column, postgres);
   return read.map((value) => {
     const key = kind.key(value === undefined ? asked.shift() : value);
     if (key !== undefined) return key;
@@ -159,10 +159,10 @@ async function keysOf(
 }
 
 /** Has PostgreSQL read literals. Those of enums are among their labels or wrong: the type is a user's, and not asked. */
-async function askFor(literals: readonly string[], { type, sqlType, labels = [] }: Column, database: Database) {
+async function askFor(literals: readonly string[], { type, sqlType, labels = [] }: Column, postgres: Postgres) {
   const [wrong = ""] = literals;
   if (type === "enum") throw new FilterRefused(`invalid input value for enum ${sqlType}: "${wrong}"`, "22P02");
-  const answer = await database.literals(type === "_enum" ? "_text" : type, literals);
+  const answer = await postgres.literals(type === "_enum" ? "_text" : type, literals);
   if ("fault" in answer) throw new FilterRefused(answer.fault, answer.sqlstate);
   const values = answer.json.map(parseExact);
   if (type === "_enum") {

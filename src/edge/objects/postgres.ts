@@ -1,5 +1,5 @@
 // What only PostgreSQL can say of row-change subscriptions, for the gateway of an object.
-import type { Database } from "../../gateway/ports.ts";
+import type { Postgres } from "../../gateway/ports.ts";
 import { openStore } from "../../store/store.ts";
 import type { Env } from "../env.ts";
 import { patiently } from "./patience.ts";
@@ -7,7 +7,7 @@ import { patiently } from "./patience.ts";
 /** How long the list of captured tables is believed: every room whose name looks like a table's is looked up in it. */
 const FRESH_MS = 3_000;
 
-export function openDatabase(env: Env): Database {
+export function askPostgres(env: Env): Postgres {
   const ask = patiently();
   let captured: { readonly names: Promise<[schema: string, table: string][]>; readonly until: number } | undefined;
   return {
