@@ -1,10 +1,11 @@
 // Feeds: opened for the subscriptions of a join before it is answered, and again later where they could not be had.
 import { type Joined, type Joiner, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
-import { type Binding, BindingRefused, feedOf, notCaptured, resolveBinding, type Wish } from "./bindings.ts";
+import { type Binding, resolveBinding } from "./bindings.ts";
 import type { Membership } from "./membership.ts";
 import type { Postgres } from "./ports.ts";
 import type { Room } from "./room.ts";
+import { feedOf, notCapturedMessage, type Wish, WishRefused } from "./wishes.ts";
 
 /** What opening feeds needs of the gateway. */
 export interface FeedHost {
@@ -58,7 +59,7 @@ const TRY_MS = { from: 100, to: 1_000 };
 
 /** Opens all feeds at once, not for long: what cannot be reached by then is told and waits. Never rejects. */
 export async function openFeeds(host: FeedHost, joiner: Joiner, wishes: readonly Wish[]): Promise<Opened> {
-  return sorted(
+  return gathered(
     host,
     await Promise.all(wishes.map(async (wish) => ({ wish, outcome: await openSoon(host, joiner, wish) }))),
   );
@@ -79,17 +80,16 @@ export async function awaitFeeds(
     for (;;) {
       const outcome = await openFeed(host, joiner, wish);
       if ("binding" in outcome) return outcome.binding;
-      if (!("unreachable" in outcome))
-        throw new BindingRefused("refused" in outcome ? outcome.refused : outcome.absent);
+      if (!("unreachable" in outcome)) throw new WishRefused("refused" in outcome ? outcome.refused : outcome.absent);
       await pause(host.timers, within(TRY_MS));
-      if (late) throw new BindingRefused("the time is over");
+      if (late) throw new WishRefused("the time is over");
     }
   };
   try {
     const bindings = await withLimit(host.timers, Promise.all(wishes.map(untilOpen)), timeout);
     if (bindings !== undefined) return bindings;
   } catch (error) {
-    if (error instanceof BindingRefused) return { refusal: forConfiguration(error.message) };
+    if (error instanceof WishRefused) return { refusal: forConfiguration(error.message) };
     throw error;
   } finally {
     late = true;
@@ -131,12 +131,12 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   );
   if (host.stands(membership)) {
     membership.waiting = membership.waiting.filter((waiting) => !trying.includes(waiting));
-    host.opened(membership, sorted(host, outcomes));
+    host.opened(membership, gathered(host, outcomes));
   }
   release();
 }
 
-function sorted(
+function gathered(
   { timers }: FeedHost,
   results: readonly { readonly wish: Wish; readonly told?: string; readonly outcome: Outcome }[],
 ): Opened {
@@ -173,10 +173,10 @@ async function openFeed(host: FeedHost, joiner: Joiner, wish: Wish): Promise<Out
         ? UNREACHABLE
         : { binding: await resolveBinding(wish, joined.table, joiner, host.postgres) };
     }
-    if (joined.reason === NOT_CAPTURED) return { absent: notCaptured(wish) };
+    if (joined.reason === NOT_CAPTURED) return { absent: notCapturedMessage(wish) };
     return joined.reason.startsWith("Unauthorized") ? { refused: joined.reason } : { unreachable: joined.reason };
   } catch (error) {
-    if (error instanceof BindingRefused) return { refused: error.message };
+    if (error instanceof WishRefused) return { refused: error.message };
     return UNREACHABLE;
   }
 }

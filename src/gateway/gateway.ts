@@ -16,7 +16,7 @@ import {
 import type { Position } from "../protocol/positions.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { parseTopic } from "../protocol/topics.ts";
-import { type Binding, compileBinding, echoBindings } from "./bindings.ts";
+import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { FanOut } from "./fan-out.ts";
 import { type Opened, retryFeeds } from "./feeds.ts";
@@ -27,6 +27,7 @@ import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
 import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
+import { echoWishes } from "./wishes.ts";
 
 const SWEEP_MS = 30_000;
 
@@ -221,7 +222,7 @@ export class Gateway implements RoomEvents {
     };
     this.#enter(membership);
     const { ok: _ok, table: _table, ...standing } = joined;
-    this.reply(session, frame, "ok", { postgres_changes: echoBindings(request.postgresChanges), ...standing });
+    this.reply(session, frame, "ok", { postgres_changes: echoWishes(request.postgresChanges), ...standing });
     this.opened(membership, opened);
   }
 

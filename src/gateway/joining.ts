@@ -5,10 +5,10 @@ import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
 import type { Joined, Joiner } from "../protocol/link.ts";
 import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
-import { BindingRefused, bindingIds, parseBinding, topicBinding, type Wish } from "./bindings.ts";
 import { awaitFeeds, type FeedHost, forConfiguration, holdFeeds, type Opened, openFeeds } from "./feeds.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
+import { parseWish, topicWish, type Wish, WishRefused, wishIds } from "./wishes.ts";
 
 /** A join that came through: the room, and each row-change subscription with how it went. */
 export interface Admitted {
@@ -103,16 +103,16 @@ interface Asked {
 
 /** The subscriptions that a join asks for: in its payload, or by a topic that names a table (protocol.md §3.6). */
 function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
-  const ids = bindingIds(request.postgresChanges);
-  const asked = request.postgresChanges.map((entry, index) => () => parseBinding(entry, ids[index] ?? 1));
+  const ids = wishIds(request.postgresChanges);
+  const asked = request.postgresChanges.map((entry, index) => () => parseWish(entry, ids[index] ?? 1));
   const names = asked.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);
-  if (names !== undefined) asked.push(() => topicBinding(...names));
+  if (names !== undefined) asked.push(() => topicWish(...names));
   const [wishes, problems]: [Wish[], string[]] = [[], []];
   for (const parse of asked) {
     try {
       wishes.push(parse());
     } catch (error) {
-      if (!(error instanceof BindingRefused)) throw error;
+      if (!(error instanceof WishRefused)) throw error;
       // A room whose name is no table's is just a room.
       if (names === undefined) problems.push(error.message);
     }

@@ -1,12 +1,13 @@
 // Filters: what clients write, what it means to a table, and which rows pass.
 import { describe, expect, test } from "vitest";
-import { BindingRefused, parseBinding, resolveBinding, wants } from "../../src/gateway/bindings.ts";
+import { resolveBinding, wants } from "../../src/gateway/bindings.ts";
 import { parseArray } from "../../src/gateway/filters/array-literals.ts";
 import { compileLike } from "../../src/gateway/filters/like.ts";
 import { BadFilter, parseFilter } from "../../src/gateway/filters/parse.ts";
 import { compileRegex, UnsupportedPattern } from "../../src/gateway/filters/regex.ts";
 import type { Postgres } from "../../src/gateway/ports.ts";
 import { rowOf } from "../../src/gateway/row.ts";
+import { parseWish, WishRefused } from "../../src/gateway/wishes.ts";
 import type { Column, Table } from "../../src/protocol/tables.ts";
 
 const readers = ["anon", "service_role"];
@@ -48,7 +49,7 @@ function knowing(answers: Record<string, string> = {}): Postgres & { asked: stri
 }
 
 const wish = (filter: string, more: object = {}) =>
-  parseBinding({ event: "*", schema: "public", table: "t", filter, ...more }, 1);
+  parseWish({ event: "*", schema: "public", table: "t", filter, ...more }, 1);
 
 async function passes(filter: string, row: string, postgres = knowing()): Promise<boolean> {
   const binding = await resolveBinding(wish(filter), table, { role: "anon" }, postgres);
@@ -316,7 +317,7 @@ describe("what a table does not allow", () => {
       '0A000 (feature_not_supported) match filter: patterns with "\\1" are not supported',
     ],
   ])("%s", async (filter, rendered, error) => {
-    await expect(passes(filter, "{}")).rejects.toThrow(new BindingRefused(exception(rendered, error)));
+    await expect(passes(filter, "{}")).rejects.toThrow(new WishRefused(exception(rendered, error)));
   });
 
   test("more than 100 values", async () => {
@@ -327,9 +328,7 @@ describe("what a table does not allow", () => {
   test("a selected column that the role may not read", async () => {
     const wanted = wish("", { select: ["secret"] });
     const message = exception("", "P0001 (raise_exception) invalid column for select secret", '["secret"]');
-    await expect(resolveBinding(wanted, table, { role: "anon" }, knowing())).rejects.toThrow(
-      new BindingRefused(message),
-    );
+    await expect(resolveBinding(wanted, table, { role: "anon" }, knowing())).rejects.toThrow(new WishRefused(message));
     const { selection } = await resolveBinding(wanted, table, { role: "service_role" }, knowing());
     expect(selection?.columns).toEqual(new Set(["id", "secret"]));
   });

@@ -1,6 +1,7 @@
 // Join payloads, topics and row-change subscriptions: what clients write, and what is made of it.
 import { describe, expect, test } from "vitest";
-import { bindingIds, echoBindings, mayRead } from "../../src/gateway/bindings.ts";
+import { mayRead } from "../../src/gateway/bindings.ts";
+import { echoWishes, wishIds } from "../../src/gateway/wishes.ts";
 import { parseJoin } from "../../src/protocol/join.ts";
 import {
   feedName,
@@ -125,11 +126,11 @@ describe("row-change subscriptions", () => {
       { event: "*", schema: "public", table: "a", filter: "" },
       { event: "*", schema: "public" },
     ];
-    const ids = bindingIds([...entries, entries[0]]);
+    const ids = wishIds([...entries, entries[0]]);
     expect(ids[0]).toBe(ids[2]);
     expect(ids[0]).not.toBe(ids[1]);
     expect(ids.every((id) => Number.isInteger(id) && id > 0)).toBe(true);
-    expect(echoBindings(entries)[0]).toEqual({ ...entries[0], id: ids[0] });
+    expect(echoWishes(entries)[0]).toEqual({ ...entries[0], id: ids[0] });
   });
 
   test("a role without SELECT sees nothing, and where rows decide only the one that passes them by", () => {
