@@ -72,7 +72,10 @@ export function settingsOf(env: Env): Settings {
     },
     listenerSecret: data.REALTIME_LISTENER_SECRET,
     gateways: data.REALTIME_GATEWAYS,
-    gatewaySockets: data.REALTIME_GATEWAY_SOCKETS,
+    gatewaySockets: Math.min(
+      data.REALTIME_GATEWAY_SOCKETS,
+      Math.ceil(data.REALTIME_MAX_CONNECTIONS / data.REALTIME_GATEWAYS),
+    ),
     presenceTimeoutMs: data.REALTIME_PRESENCE_TIMEOUT * 1000,
     limits: limitsFrom(data),
     connectionsPerMinute: data.REALTIME_CONNECTIONS_PER_MINUTE,

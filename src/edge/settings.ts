@@ -15,6 +15,8 @@ export const tuning = z.object({
   REALTIME_GATEWAYS: whole(1, 1_000).default(4),
   /** Sockets on one gateway. */
   REALTIME_GATEWAY_SOCKETS: whole(1, 32_000).default(MAX_GATEWAY_SOCKETS),
+  /** Sockets of one location, shared out among its gateways. */
+  REALTIME_MAX_CONNECTIONS: whole(1, 10_000_000).default(10_000),
   /** Seconds until a user tracked without a socket is offline. */
   REALTIME_PRESENCE_TIMEOUT: whole(1, 86_400).default(300),
   // The limits, see protocol/limits.ts. A rate of 0 is none.

@@ -43,10 +43,20 @@ Settings, from the environment or from .env in the project directory:
   REALTIME_JWT_CLAIMS       claims that every token must have: {"iss":"https://example.com"}
   REALTIME_CONNECTIONS_PER_MINUTE
                             connections of one address a minute, 0 for any number (100)
-  REALTIME_MESSAGES_PER_MINUTE
-                            messages of one address by HTTP a minute, 0 for any number (60)
   REALTIME_IP_HEADER        the header in which a proxy in front appends the client's address; without it
-                            these two limits leave out this machine's own programs
+                            the limits of addresses leave out this machine's own programs
+  REALTIME_MAX_CONNECTIONS  sockets at once (10000)
+  REALTIME_MESSAGES_PER_MINUTE
+                            broadcasts of one socket a minute, and by HTTP of one address, 0 for any number (60)
+  REALTIME_PRESENCE_PER_MINUTE
+                            presence calls of one socket a minute, 0 for any number (10)
+  REALTIME_JOINS_PER_MINUTE joins of one socket a minute, 0 for any number (600)
+  REALTIME_MAX_CHANNELS     channels on one socket (100)
+  REALTIME_MAX_PAYLOAD      bytes of a broadcast's payload (1000000)
+  REALTIME_MAX_PRESENCE     bytes of what is tracked in presence (100000)
+  REALTIME_MAX_FRAME        bytes of a frame from a client (5000000)
+  REALTIME_MAX_REPLAY       messages that a join may replay (25)
+  REALTIME_IDLE_TIMEOUT     seconds after which a silent socket is closed (60)
   REALTIME_NOTIFY           on or off: row changes for plain LISTEN, too (on)
   REALTIME_LOG_LEVEL        what the listener logs: error, warn, info or debug (warn)
   NSELF_HOME                where all state is kept (.nself in the project directory)`;

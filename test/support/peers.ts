@@ -11,13 +11,6 @@ export type Way = (typeof ways)[number];
 /** Ways whose clients speak 2.0.0, which alone has frames for bytes. */
 export const takesBytes = (way: Way): boolean => way === "newest 2.0.0" || way === "newest, direct";
 
-/** Settings of a stack in which no client is over a rate: for tests that send more than a person would. */
-export const unlimited = {
-  REALTIME_MESSAGES_PER_MINUTE: "0",
-  REALTIME_PRESENCE_PER_MINUTE: "0",
-  REALTIME_JOINS_PER_MINUTE: "0",
-};
-
 /** Soon enough that no test waits long for it. */
 const RECONNECT_MS = 100;
 

@@ -3,7 +3,7 @@ import type { RealtimeChannel } from "@supabase/supabase-js";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { broadcast, eventually, join, uniqueName } from "../../support/clients.ts";
-import { type PeerOptions, Peers, takesBytes, unlimited, type Way, ways } from "../../support/peers.ts";
+import { type PeerOptions, Peers, takesBytes, type Way, ways } from "../../support/peers.ts";
 import { startStack, type TestStack } from "../../support/stack.ts";
 
 let stack: TestStack;
@@ -24,7 +24,7 @@ const policies = `
 `;
 
 beforeAll(async () => {
-  stack = await startStack({ env: { ...unlimited } });
+  stack = await startStack();
   peers = new Peers(stack);
   db = new pg.Client({ connectionString: stack.databaseUrl });
   await db.connect();
