@@ -19,7 +19,7 @@ import { parseTopic } from "../protocol/topics.ts";
 import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { FanOut } from "./fan-out.ts";
-import { type Opened, retryFeeds } from "./feeds.ts";
+import { type Opened, retryFeeds, type Waiting } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame } from "./outgoing.ts";
@@ -232,10 +232,17 @@ export class Gateway implements RoomEvents {
     membership.waiting = [...membership.waiting, ...waiting];
     for (const binding of bindings) this.#subscribe(membership, binding);
     this.keep(membership);
-    for (const { retryAt } of waiting) this.timers.alarm(retryAt);
+    this.wakeFor(waiting);
     for (const message of problems) this.system(membership, "postgres_changes", "error", message);
     if (bindings.some(({ record }) => !record.bare)) {
       this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+    }
+  }
+
+  /** What is due no sooner than the next sweep is seen to by it. Others are woken for at whole seconds, many at once. */
+  wakeFor(waiting: readonly Waiting[]): void {
+    for (const { retryAt } of waiting) {
+      if (retryAt < this.timers.now() + SWEEP_MS) this.timers.alarm(Math.ceil(retryAt / 1_000) * 1_000);
     }
   }
 
