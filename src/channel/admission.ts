@@ -26,7 +26,7 @@ export async function judge(
   notBefore = 0,
 ): Promise<Admission> {
   try {
-    if (kind === "feed") return (await access.captured()) ? { ok: true } : refuse(NOT_CAPTURED);
+    if (kind === "feed") return (await access.table()) !== null ? { ok: true } : refuse(NOT_CAPTURED);
     // First, where it is needed: its answer tells the registration too.
     const rights = await rightsOf(kind, joiner, access, notBefore);
     const registration = await access.registration();

@@ -125,6 +125,8 @@ export class Channel {
   async #join(link: Link, { call, joiner, presence, replay, resume }: Call<"join">): Promise<void> {
     const admission = await admit(this.name, joiner, this.#ports.access);
     if (!admission.ok) return link.send({ t: "joined", call, result: admission });
+    // Known since the admission; for who may come in without knowing, it is no matter.
+    const table = this.name.kind === "feed" ? await this.#ports.access.table().catch(() => null) : null;
     const { read } = admission.rights ?? allRights;
     const hears = read.broadcast === "granted";
     if (replay !== undefined && !hears) {
@@ -133,12 +135,13 @@ export class Channel {
     const missed = resume === undefined || !hears ? undefined : this.#after(resume);
     const most = admission.limits?.replay ?? this.#ports.maxReplay;
     const past = missed ?? (replay === undefined ? [] : this.#ring.newest(Math.min(replay.limit, most), replay.since));
-    const result: Joined = { ...admission, position: this.position };
-    link.send({
-      t: "joined",
-      call,
-      result: resume === undefined ? result : { ...result, recovered: missed !== undefined },
-    });
+    const result: Joined = {
+      ...admission,
+      position: this.position,
+      ...(resume === undefined ? {} : { recovered: missed !== undefined }),
+      ...(table === null ? {} : { table }),
+    };
+    link.send({ t: "joined", call, result });
     for (const message of past) link.send({ t: "replay", session: joiner.session, ...message });
     if (presence && read.presence === "granted") this.#sendState(link, joiner.session);
   }

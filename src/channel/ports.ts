@@ -2,6 +2,7 @@
 import type { ChannelLimits } from "../protocol/limits.ts";
 import type { Body, Down, Joiner } from "../protocol/link.ts";
 import type { Rights } from "../protocol/rights.ts";
+import type { Table } from "../protocol/tables.ts";
 import type { Timers } from "../protocol/timers.ts";
 import type { Parcel } from "./parcel.ts";
 
@@ -102,6 +103,6 @@ export interface ChannelAccess {
   rights(joiner: Joiner, notBefore: number): Promise<Rights>;
   /** Has rights asked for anew. */
   forgetRights(): void;
-  /** Whether the table of this feed is captured at all. */
-  captured(): Promise<boolean>;
+  /** The table of this feed; null when nobody captures it. */
+  table(): Promise<Table | null>;
 }

@@ -1,109 +1,90 @@
-// Bindings: the row-change subscriptions of one channel, as the client wrote them and as the gateway matches them.
-import { isObject } from "../protocol/json.ts";
-import { MAX_NAME_LENGTH } from "../protocol/limits.ts";
-import type { Access } from "../protocol/link.ts";
-import { feedName, feedObject } from "../protocol/topics.ts";
-import { BadFilter, type Filter, matches, parseFilter, type Row } from "./filters.ts";
+// Bindings: the row-change subscriptions of one channel, fitted to their tables and matched with changes.
+import type { Access, Joiner } from "../protocol/link.ts";
+import type { Table } from "../protocol/tables.ts";
+import { type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
+import { compileFilter, type Index, indexOf } from "./filters/filter.ts";
+import type { Postgres } from "./ports.ts";
+import type { Row } from "./row.ts";
+import { exceptionMessage, feedOf, type Wish, WishRefused } from "./wishes.ts";
 
-/** One subscription that is understood. `event` is an operation, or `*`. */
-export interface Binding {
+/** A subscription that stands, as it is kept. */
+export interface BindingRecord {
   readonly id: number;
   readonly event: string;
   /** The object of the feed its changes come from; a wildcard has a feed of its own, `public.*` or `*.*`. */
   readonly feed: string;
-  readonly filter: Filter | undefined;
-  /** How it is named in messages about it. */
-  readonly description: string;
+  readonly conditions: readonly Condition[];
+  /** Column names, those of the primary key included; undefined for all. */
+  readonly select: readonly string[] | undefined;
+  /** The roles that may read every column named here: another token may bring another role. Undefined: none is named. */
+  readonly readers: readonly string[] | undefined;
+  readonly bare: boolean;
 }
 
-/** A subscription that cannot be served, with the message for the client. */
-export interface BadBinding {
-  readonly error: string;
+/** The columns that a subscription takes of a row; `key` is the same for the same columns. */
+export interface Selection {
+  readonly key: string;
+  readonly columns: ReadonlySet<string>;
 }
 
-/** Narrows to a subscription that is understood. */
-export function isServed(binding: Binding | BadBinding): binding is Binding {
-  return !("error" in binding);
+/** A subscription that stands, as it is matched. */
+export interface Binding {
+  readonly record: BindingRecord;
+  readonly selection: Selection | undefined;
+  /** Where its filter asks for equality: what a row must hold to be for it. */
+  readonly index: Index | undefined;
+  passes(row: Row): boolean;
 }
 
-const ID_BITS = 0x7ff_ffff;
-
-/** Ids for subscriptions: non-zero, and the same for equal ones (protocol.md §3.4, §0 rule 2). */
-export function bindingIds(entries: readonly unknown[]): number[] {
-  const byText = new Map<string, number>();
-  const taken = new Set<number>();
-  return entries.map((entry) => {
-    const text = JSON.stringify(entry);
-    let id = byText.get(text) ?? hash(text);
-    while (!byText.has(text) && (id === 0 || taken.has(id))) id = (id + 1) & ID_BITS;
-    byText.set(text, id);
-    taken.add(id);
-    return id;
-  });
-}
-
-/** FNV-1a, folded to the 27 bits that clients have seen so far. */
-function hash(text: string): number {
-  let value = 0x811c9dc5;
-  for (let at = 0; at < text.length; at++) value = Math.imul(value ^ text.charCodeAt(at), 0x01000193);
-  return (value >>> 0) & ID_BITS;
-}
-
-/** The entries as the join reply echoes them: verbatim, in order, each with its id. */
-export function echoBindings(entries: readonly unknown[]): object[] {
-  const ids = bindingIds(entries);
-  return entries.map((entry, index) => ({ ...(isObject(entry) ? entry : {}), id: ids[index] }));
-}
-
-/** Reads one subscription (protocol.md §8.1). */
-export function parseBinding(entry: unknown, id: number): Binding | BadBinding {
-  if (!isObject(entry)) return { error: noParams(entry) };
-  const { schema, table, filter } = entry;
-  if (
-    (typeof schema !== "string" && typeof table !== "string") ||
-    !isOptionalString(schema) ||
-    !isOptionalString(table)
-  ) {
-    return { error: noParams(entry) };
-  }
-  if (filter !== undefined && typeof filter !== "string") return { error: noParams(entry) };
-  if ((schema ?? "").length > MAX_NAME_LENGTH || (table ?? "").length > MAX_NAME_LENGTH) {
-    return { error: `Names of schemas and tables hold at most ${MAX_NAME_LENGTH} characters` };
-  }
-  const event = eventOf(entry.event);
-  const names = { schema: schema ?? "public", table: table ?? "*" };
+/**
+ * Fits a subscription to its table, for one role. Throws WishRefused when the table does not allow it; rejects with
+ * whatever else when PostgreSQL is needed and away.
+ */
+export async function resolveBinding(
+  wish: Wish,
+  table: Table,
+  { role }: Pick<Joiner, "role">,
+  postgres: Postgres,
+): Promise<Binding> {
+  const { id, event, bare } = wish;
   try {
-    return {
-      id,
-      event,
-      feed: feedObject(names.schema === "*" ? "*.*" : feedName(names.schema, names.table)),
-      filter: parseFilter(filter ?? ""),
-      description: `[event: ${event}, schema: ${names.schema}, table: ${names.table}, filters: [${filter ?? ""}], select: nil]`,
-    };
+    const conditions = await Promise.all(wish.terms.map((term) => resolveTerm(term, table, role, postgres)));
+    const select = wish.select && selectedColumns(wish.select, table, role);
+    const readers = readersOf(table, [...conditions.map(({ column }) => column), ...(wish.select ?? [])]);
+    return compileBinding({ id, event, feed: feedOf(wish), conditions, select, readers, bare });
   } catch (error) {
-    if (error instanceof BadFilter) return { error: error.message };
-    throw error;
+    if (!(error instanceof FilterRefused)) throw error;
+    throw new WishRefused(exceptionMessage(wish, error.message));
   }
 }
 
-function isOptionalString(value: unknown): value is string | undefined {
-  return value === undefined || typeof value === "string";
+/** The roles that may read all of these columns. */
+function readersOf({ columns }: Table, names: readonly string[]): string[] | undefined {
+  const readers = columns.filter(({ name }) => names.includes(name)).map((column) => column.readers);
+  return readers[0]?.filter((role) => readers.every((others) => others.includes(role)));
 }
 
-function eventOf(event: unknown): string {
-  const upper = typeof event === "string" ? event.toUpperCase() : "*";
-  return ["INSERT", "UPDATE", "DELETE"].includes(upper) ? upper : "*";
+/** What is asked for and the primary key, in the table's order. */
+function selectedColumns(select: readonly string[], table: Table, role: string): string[] {
+  const wanted = new Set([
+    ...select.map((name) => readableColumn(table, role, name, "select").name),
+    ...table.primaryKey,
+  ]);
+  return table.columns.map(({ name }) => name).filter((name) => wanted.has(name));
 }
 
-function noParams(entry: unknown): string {
-  return `No subscription params provided. Please provide at least a \`schema\` or \`table\` to subscribe to: ${JSON.stringify(entry)}`;
+/** A kept subscription as it is matched. */
+export function compileBinding(record: BindingRecord): Binding {
+  const { conditions, select } = record;
+  const selection = select && { key: JSON.stringify(select), columns: new Set(select) };
+  return { record, selection, index: indexOf(conditions), passes: compileFilter(conditions) };
 }
 
-/** Whether a change is for a binding. `row` is read only when there is a filter to ask. */
-export function wants(binding: Binding, operation: string, row: () => Row): boolean {
-  if (operation === "TRUNCATE") return false;
-  if (binding.event !== "*" && binding.event !== operation) return false;
-  return binding.filter === undefined || matches(binding.filter, row());
+/** Whether a change is for a binding of somebody in this role. `row` is read only when there is a filter to ask. */
+export function wants({ record, passes }: Binding, role: string, operation: string, row: () => Row): boolean {
+  if (operation === "TRUNCATE" || record.readers?.includes(role) === false) return false;
+  if (record.event !== "*" && record.event !== operation) return false;
+  return record.conditions.length === 0 || passes(row());
 }
 
 /**

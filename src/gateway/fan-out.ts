@@ -1,7 +1,7 @@
 // Fan-out: what comes from a channel, made into frames once and sent to everybody in the room who may have it.
 import { encodeFrame } from "../protocol/codec.ts";
 import type { PresenceDiff, PresenceState } from "../protocol/link.ts";
-import { mayRead, wants } from "./bindings.ts";
+import { type Binding, mayRead, type Selection } from "./bindings.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame, Outgoing } from "./outgoing.ts";
 import type { Deliveries, Room } from "./room.ts";
@@ -26,18 +26,24 @@ export class FanOut implements Deliveries {
         if (frame !== undefined) this.#send(session, frame);
       }
     }
-    for (const membership of room.subscribers) for (const outgoing of batch) this.#change(room, membership, outgoing);
+    if (room.subscriptions.size > 0) for (const outgoing of batch) this.#change(room, outgoing);
   }
 
-  #change(room: Room, membership: Membership, outgoing: Outgoing): void {
+  /** A row change, to everybody with a subscription that it is for: one frame for each selection of columns. */
+  #change(room: Room, outgoing: Outgoing): void {
     const { access, event } = outgoing.message;
-    if (!mayRead(access, membership.claims.role)) return;
-    const ids = membership.bindings
-      .filter((binding) => binding.feed === room.object && wants(binding, event, outgoing.row))
-      .map(({ id }) => id);
-    if (ids.length === 0) return;
-    const frame = outgoing.change(membership.session.version, membership.topic, ids);
-    if (frame !== undefined) this.#send(membership.session, frame);
+    for (const [membership, bindings] of room.subscriptions.matching(event, outgoing.row)) {
+      if (!mayRead(access, membership.claims.role)) continue;
+      const { session, topic } = membership;
+      if (bindings.some(({ record }) => record.bare)) this.#offer(session, outgoing.bare(session.version, topic));
+      for (const [selection, ids] of idsBySelection(bindings)) {
+        this.#offer(session, outgoing.change(session.version, topic, ids, selection));
+      }
+    }
+  }
+
+  #offer(session: Session, frame: Frame | undefined): void {
+    if (frame !== undefined) this.#send(session, frame);
   }
 
   replay(room: Room, session: string, outgoing: Outgoing): void {
@@ -77,4 +83,17 @@ export class FanOut implements Deliveries {
 
 function seesPresence({ rights }: Membership): boolean {
   return rights.read.presence === "granted";
+}
+
+function idsBySelection(bindings: readonly Binding[]): Iterable<readonly [Selection | undefined, number[]]> {
+  const groups = new Map<string, [Selection | undefined, number[]]>();
+  for (const { selection, record } of bindings) {
+    if (record.bare) continue;
+    const key = selection?.key ?? "";
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [selection, [record.id]]);
+    // Equal subscriptions have equal ids.
+    else if (!group[1].includes(record.id)) group[1].push(record.id);
+  }
+  return groups.values();
 }

@@ -5,17 +5,19 @@ import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
-import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
+import { LISTENER_IDLE_MS, type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
 import type { Position } from "../protocol/positions.ts";
 import { allRights } from "../protocol/rights.ts";
+import type { Timers } from "../protocol/timers.ts";
 import { isPrivateObject, parseTopic } from "../protocol/topics.ts";
-import { bindingIds, echoBindings, isServed, parseBinding } from "./bindings.ts";
+import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { FanOut } from "./fan-out.ts";
+import { type Opened, retryFeeds } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame } from "./outgoing.ts";
-import type { GatewayPorts, JoinRecord, Socket } from "./ports.ts";
+import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
 import { membershipRates, sessionRates } from "./rates.ts";
 import { tellWhenReady } from "./readiness.ts";
@@ -23,6 +25,7 @@ import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
 import { reauthorize, refreshToken } from "./standing.ts";
 import type { Stored } from "./under-way.ts";
+import { echoWishes } from "./wishes.ts";
 
 const SWEEP_MS = 30_000;
 
@@ -30,10 +33,14 @@ export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
   readonly #rooms = new Map<string, Room>();
   readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
+  readonly timers: Timers;
+  readonly postgres: Postgres;
   readonly #ports: GatewayPorts;
 
   constructor(ports: GatewayPorts) {
     this.#ports = ports;
+    this.timers = ports.timers;
+    this.postgres = ports.postgres;
   }
 
   /** Takes over a new socket. */
@@ -76,8 +83,8 @@ export class Gateway implements RoomEvents {
     for (const record of store.joins()) {
       const session = this.sessions.get(record.session);
       if (session === undefined) continue;
-      const bindings = bindingsOf(record);
-      for (const { feed } of bindings) this.room(feed, positions.get(feed));
+      const bindings = record.bindings.map(compileBinding);
+      for (const { feed } of record.bindings) this.room(feed, positions.get(feed));
       const room = this.room(record.object, positions.get(record.object));
       // A join of an earlier deploy was judged by what held then.
       const { rights = allRights, limits = {} } = record;
@@ -116,13 +123,22 @@ export class Gateway implements RoomEvents {
   }
 
   #dispatch(session: Session, frame: ClientFrame, length: number): void {
-    if (frame.topic === "phoenix" && frame.event === "heartbeat") return this.reply(session, frame, "ok", {});
+    if (frame.topic === "phoenix" && frame.event === "heartbeat") return this.#heartbeat(session, frame);
     if (frame.event === "phx_join") return this.#join(session, frame);
     const topic = session.topics.get(frame.topic);
     if (topic?.state === "joined") return this.#toMember(topic.membership, frame);
     if (topic?.state === "joining") return this.#queue(session, topic.waiting, frame, length);
     if (frame.event === "phx_leave") return this.reply(session, frame, "ok", {});
     this.reply(session, frame, "error", { reason: "unmatched topic" });
+  }
+
+  #heartbeat(session: Session, frame: ClientFrame): void {
+    if (session.heartbeats === undefined) {
+      session.heartbeats = true;
+      const { id, version, claims, connectedAt, headers } = session;
+      this.#ports.store.putSession({ id, version, claims, connectedAt, headers, heartbeats: true });
+    }
+    this.reply(session, frame, "ok", {});
   }
 
   /** Keeps a frame until the join of its topic is answered. */
@@ -225,21 +241,34 @@ export class Gateway implements RoomEvents {
   }
 
   #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
-    const { room, request, claims, presenceKey, bindings, problems, joined } = admitted;
-    const { self, ack, presenceEnabled, postgresChanges } = request;
-    const { ok: _ok, rights = allRights, limits = {}, ...standing } = joined;
+    const { room, request, claims, presenceKey, opened, joined } = admitted;
+    const { self, ack, presenceEnabled } = request;
+    const { ok: _ok, rights = allRights, limits = {}, table: _table, ...standing } = joined;
     const membership = this.#membership({
-      ...{ session, room, bindings, claims, rights, limits, self, ack, presenceKey, presenceEnabled, postgresChanges },
+      ...{ session, room, claims, rights, limits, self, ack, presenceKey, presenceEnabled },
       topic: frame.topic,
       joinRef: frame.joinRef,
       tracked: null,
+      bindings: [],
+      waiting: [],
     });
     this.#enter(membership);
-    this.keep(membership);
-    this.reply(session, frame, "ok", { postgres_changes: echoBindings(postgresChanges), ...standing });
-    for (const message of problems) this.system(membership, "postgres_changes", "error", message);
-    if (bindings.length > 0) this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+    this.reply(session, frame, "ok", { postgres_changes: echoWishes(request.postgresChanges), ...standing });
+    this.opened(membership, opened);
     if (request.replicationReady) tellWhenReady(this, membership);
+  }
+
+  /** Takes up what has come of subscriptions, and tells the client. */
+  opened(membership: Membership, { bindings, problems, waiting }: Opened): void {
+    membership.bindings = [...membership.bindings, ...bindings];
+    membership.waiting = [...membership.waiting, ...waiting];
+    for (const binding of bindings) this.#subscribe(membership, binding);
+    this.keep(membership);
+    for (const { retryAt } of waiting) this.timers.alarm(retryAt);
+    for (const message of problems) this.system(membership, "postgres_changes", "error", message);
+    if (bindings.some(({ record }) => !record.bare)) {
+      this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+    }
   }
 
   #membership(parts: Omit<Membership, "rates" | "refreshes">): Membership {
@@ -247,21 +276,24 @@ export class Gateway implements RoomEvents {
     return { ...parts, rates: membershipRates(session.rates, limits, claims.role, this.now()), refreshes: 0 };
   }
 
+  #subscribe(membership: Membership, binding: Binding): void {
+    const feedRoom = this.room(binding.record.feed);
+    feedRoom.subscriptions.add(membership, binding);
+    feedRoom.entered();
+  }
+
   #enter(membership: Membership): void {
     membership.session.topics.set(membership.topic, { state: "joined", membership });
     membership.room.members.set(membership.session.id, membership);
     membership.room.entered();
-    for (const { feed } of membership.bindings) {
-      const feedRoom = this.room(feed);
-      feedRoom.subscribers.add(membership);
-      feedRoom.entered();
-    }
+    for (const binding of membership.bindings) this.#subscribe(membership, binding);
     this.watchExpiry(membership);
   }
 
   /** Writes a membership down for the gateway's next life. */
-  keep({ session, room, bindings: _made, rates: _rates, refreshes: _refreshes, ...wishes }: Membership): void {
-    this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object });
+  keep({ session, room, bindings, rates: _rates, refreshes: _refreshes, ...wishes }: Membership): void {
+    const records = bindings.map(({ record }) => record);
+    this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object, bindings: records });
   }
 
   #leave(membership: Membership): void {
@@ -270,9 +302,9 @@ export class Gateway implements RoomEvents {
     this.#ports.store.deleteJoin(session.id, topic);
     if (room.members.get(session.id) === membership) room.members.delete(session.id);
     room.leave(session.id);
-    for (const { feed } of bindings) {
-      const feedRoom = this.room(feed);
-      feedRoom.subscribers.delete(membership);
+    for (const { record } of bindings) {
+      const feedRoom = this.room(record.feed);
+      feedRoom.subscriptions.delete(membership);
       feedRoom.release();
     }
   }
@@ -339,12 +371,24 @@ export class Gateway implements RoomEvents {
 
   /** Closes sockets that have been silent too long (protocol.md §1.5), and ends what an expired token had opened. */
   alarm(): void {
-    const silent = this.now() - this.limits.idleMs;
+    const now = this.now();
     for (const session of [...this.sessions.values()]) {
-      if (session.lastSeen < silent) this.#end(session, closes.idle);
-      else this.#expire(session);
+      // Some clients know no heartbeats: one that has joined something says no more, and only listens.
+      const listens = session.heartbeats === undefined && session.topics.size > 0;
+      if (session.lastSeen < now - (listens ? LISTENER_IDLE_MS : this.limits.idleMs)) this.#end(session, closes.idle);
+      else {
+        this.#expire(session);
+        this.#retry(session);
+      }
     }
     if (this.sessions.size > 0) this.#ports.timers.alarm(this.now() + SWEEP_MS);
+  }
+
+  /** Tries again the row-change subscriptions that do not stand yet. */
+  #retry({ topics }: Session): void {
+    for (const topic of topics.values()) {
+      if (topic.state === "joined" && topic.membership.waiting.length > 0) void retryFeeds(this, topic.membership);
+    }
   }
 
   /** Tokens that outlive the next sweep are looked at by it. */
@@ -375,7 +419,7 @@ export class Gateway implements RoomEvents {
   // What rooms tell.
 
   lost(room: Room): void {
-    for (const membership of new Set([...room.members.values(), ...room.subscribers])) {
+    for (const membership of new Set([...room.members.values(), ...room.subscriptions.memberships()])) {
       this.drop(membership, "phx_error", { reason: "messages were lost, join again" });
     }
   }
@@ -405,9 +449,4 @@ export class Gateway implements RoomEvents {
 
 function lengthOf(data: string | ArrayBuffer): number {
   return typeof data === "string" ? data.length : data.byteLength;
-}
-
-function bindingsOf({ postgresChanges }: JoinRecord): Membership["bindings"] {
-  const ids = bindingIds(postgresChanges);
-  return postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1)).filter(isServed);
 }

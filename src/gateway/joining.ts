@@ -3,12 +3,21 @@
 import type { Claims } from "../protocol/claims.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
-import { type Joined, type Joiner, NOT_CAPTURED } from "../protocol/link.ts";
-import { feedObject, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
-import { type BadBinding, type Binding, bindingIds, isServed, parseBinding } from "./bindings.ts";
+import type { Joined } from "../protocol/link.ts";
+import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
+import {
+  awaitFeeds,
+  type FeedHost,
+  forConfiguration,
+  holdFeeds,
+  type Opened,
+  openFeeds,
+  type Subscriber,
+} from "./feeds.ts";
 import { joinerOf } from "./membership.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
+import { parseWish, topicWish, type Wish, WishRefused, wishIds } from "./wishes.ts";
 
 /** A join that came through: the room, and each row-change subscription with how it went. */
 export interface Admitted {
@@ -16,15 +25,12 @@ export interface Admitted {
   readonly request: JoinRequest;
   readonly claims: Claims;
   readonly presenceKey: string;
-  readonly bindings: readonly Binding[];
-  /** Messages about the subscriptions that cannot be served. */
-  readonly problems: readonly string[];
+  readonly opened: Opened;
   readonly joined: Extract<Joined, { ok: true }>;
 }
 
 /** What joining needs of the gateway. */
-export interface JoinHost {
-  room(object: string): Room;
+export interface JoinHost extends FeedHost {
   claimsOf(session: Session, token: string | undefined): Promise<Claims>;
   newId(): string;
 }
@@ -49,12 +55,11 @@ export async function join(
   if (request.replay === "invalid") throw new JoinRefused("UnableToReplayMessages: Replay params are not valid");
   const { replay } = request;
   const claims = await host.claimsOf(session, request.token);
-  const ids = bindingIds(request.postgresChanges);
-  const parsed = request.postgresChanges.map((entry, index) => parseBinding(entry, ids[index] ?? 1));
-  // A feed that nobody is in yet is let go after a while, and a join may take longer.
-  const holds = parsed.filter(isServed).map(({ feed }) => host.room(feed).hold());
+  const asked = wishesOf(topic, request);
+  const holds = [holdFeeds(host, asked.wishes)];
   try {
-    const { bindings, problems } = await openFeeds(host, (feed) => joinerOf(session, claims, feed), parsed);
+    const opened = await openWishes(host, { session, claims }, request, asked);
+    holds.push(...opened.bindings.map(({ record }) => host.room(record.feed).hold()));
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
     const wishes = {
       presence: request.presenceEnabled,
@@ -65,7 +70,7 @@ export async function join(
       const room = host.room(object);
       return new Promise((resolve) => {
         room.join(joinerOf(session, claims, object), wishes, (joined) => {
-          if (joined.ok) admitted({ room, request, claims, presenceKey, bindings, problems, joined });
+          if (joined.ok) admitted({ room, request, claims, presenceKey, opened, joined });
           resolve(joined.ok ? undefined : joined);
         });
       });
@@ -79,31 +84,48 @@ export async function join(
   }
 }
 
-/** Opens the feeds of all subscriptions, so that changes flow before the client hears that it has joined. */
-async function openFeeds(
+/**
+ * Opens the feeds of all subscriptions, so that changes flow before the client hears that it has joined. Rejects with
+ * JoinRefused when the join asked to wait for them and one of them does not come.
+ */
+async function openWishes(
   host: JoinHost,
-  joiner: (feed: string) => Joiner,
-  parsed: readonly (Binding | BadBinding)[],
-): Promise<{ bindings: Binding[]; problems: string[] }> {
-  const results = await Promise.all(
-    parsed.map((binding) => ("error" in binding ? binding : openFeed(host, joiner(binding.feed), binding))),
-  );
-  return {
-    bindings: results.filter(isServed),
-    problems: results.flatMap((result) => ("error" in result ? [result.error] : [])),
-  };
+  who: Subscriber,
+  request: JoinRequest,
+  { wishes, problems }: Asked,
+): Promise<Opened> {
+  if (request.wait === undefined || request.postgresChanges.length === 0) {
+    const opened = await openFeeds(host, who, wishes);
+    return { ...opened, problems: [...problems, ...opened.problems] };
+  }
+  const [problem] = problems;
+  if (problem !== undefined) throw new JoinRefused(forConfiguration(problem));
+  const bindings = await awaitFeeds(host, who, wishes, request.wait);
+  if ("refusal" in bindings) throw new JoinRefused(bindings.refusal);
+  return { bindings, problems: [], waiting: [] };
 }
 
-function openFeed(host: JoinHost, joiner: Joiner, binding: Binding): Promise<Binding | BadBinding> {
-  return new Promise((resolve) => {
-    host.room(binding.feed).join(joiner, { presence: false }, (joined) => {
-      if (joined.ok) return resolve(binding);
-      resolve({
-        error:
-          joined.reason === NOT_CAPTURED
-            ? `Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect parameters: ${binding.description}`
-            : joined.reason,
-      });
-    });
-  });
+/** Subscriptions as they are asked for, and messages about those that nobody could serve. */
+interface Asked {
+  readonly wishes: readonly Wish[];
+  readonly problems: readonly string[];
+}
+
+/** The subscriptions that a join asks for: in its payload, or by a topic that names a table (protocol.md §3.6). */
+function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
+  const ids = wishIds(request.postgresChanges);
+  const asked = request.postgresChanges.map((entry, index) => () => parseWish(entry, ids[index] ?? 1));
+  const names = asked.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);
+  if (names !== undefined) asked.push(() => topicWish(...names));
+  const [wishes, problems]: [Wish[], string[]] = [[], []];
+  for (const parse of asked) {
+    try {
+      wishes.push(parse());
+    } catch (error) {
+      if (!(error instanceof WishRefused)) throw error;
+      // A room whose name is no table's is just a room.
+      if (names === undefined) problems.push(error.message);
+    }
+  }
+  return { wishes, problems };
 }

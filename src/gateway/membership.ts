@@ -6,6 +6,7 @@ import type { Joiner } from "../protocol/link.ts";
 import type { Rights } from "../protocol/rights.ts";
 import { isPrivateObject } from "../protocol/topics.ts";
 import type { Binding } from "./bindings.ts";
+import type { Waiting } from "./feeds.ts";
 import type { SessionRates } from "./rates.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
@@ -31,9 +32,9 @@ export interface Membership {
   presenceEnabled: boolean;
   /** What it tracks: told again to a channel that may have let it go. */
   tracked: Record<string, unknown> | null;
-  /** The row-change subscriptions as the client wrote them, and those of them that are served. */
-  readonly postgresChanges: readonly unknown[];
-  readonly bindings: readonly Binding[];
+  /** The row-change subscriptions that stand, and those that may yet. */
+  bindings: readonly Binding[];
+  waiting: readonly Waiting[];
 }
 
 /** A session as the channel of an object is to judge it. Only of a private one are policies asked, which see all claims. */

@@ -1,10 +1,12 @@
 // Outgoing messages: the frames of one message, each made once for all who need it.
 import { encodeUserBroadcast } from "../protocol/binary.ts";
+import { selectColumns } from "../protocol/changes.ts";
 import { encodeFrame } from "../protocol/codec.ts";
 import type { Version } from "../protocol/frames.ts";
 import { type JsonText, withMember } from "../protocol/json.ts";
 import type { Message } from "../protocol/link.ts";
-import { type Row, rowOf } from "./filters.ts";
+import type { Selection } from "./bindings.ts";
+import { type Row, rowOf } from "./row.ts";
 
 export type Frame = string | Uint8Array;
 
@@ -13,6 +15,7 @@ export class Outgoing {
   readonly message: Message;
   readonly #epoch: string;
   readonly #frames = new Map<string, Frame | undefined>();
+  readonly #selections = new Map<string, JsonText>();
   #row: Row | undefined;
 
   constructor(message: Message, epoch: string) {
@@ -22,7 +25,7 @@ export class Outgoing {
 
   /** The row that filters judge. */
   readonly row = (): Row => {
-    this.#row ??= typeof this.message.body === "string" ? rowOf(this.message.body) : {};
+    this.#row ??= rowOf(this.#text);
     return this.#row;
   };
 
@@ -37,12 +40,31 @@ export class Outgoing {
   }
 
   /** The frame of a row change for a channel whose subscriptions `ids` match it (protocol.md §8.6). */
-  change(version: Version, topic: string, ids: readonly number[]): Frame | undefined {
+  change(version: Version, topic: string, ids: readonly number[], selection: Selection | undefined): Frame | undefined {
     const key = ids.join(",");
-    return this.#once(`${version} ${key} ${topic}`, () => {
-      const payload = `{"ids":[${key}],"data":${this.message.body},"meta":${this.#meta()}}`;
+    return this.#once(`${version} ${key} ${selection?.key} ${topic}`, () => {
+      const payload = `{"ids":[${key}],"data":${this.#selected(selection)},"meta":${this.#meta()}}`;
       return encodeFrame(version, null, null, topic, "postgres_changes", payload);
     });
+  }
+
+  /** The frame of a row change for a channel whose topic names the table (protocol.md §3.6). */
+  bare(version: Version, topic: string): Frame | undefined {
+    return this.#once(`${version} bare ${topic}`, () =>
+      encodeFrame(version, null, null, topic, this.message.event, withMember(this.#text, "meta", this.#meta())),
+    );
+  }
+
+  #selected(selection: Selection | undefined): JsonText {
+    if (selection === undefined) return this.#text;
+    const cut = this.#selections.get(selection.key) ?? selectColumns(this.#text, selection.columns);
+    this.#selections.set(selection.key, cut);
+    return cut;
+  }
+
+  /** The body of what is not binary, such as a row change. */
+  get #text(): JsonText {
+    return typeof this.message.body === "string" ? this.message.body : "{}";
   }
 
   #once(key: string, encode: () => Frame | undefined): Frame | undefined {

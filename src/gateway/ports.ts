@@ -1,11 +1,14 @@
 // The ports of a gateway: what it needs of the world, small enough that a test can hold it in its hand.
 
 import type { Claims } from "../protocol/claims.ts";
+import type { JsonText } from "../protocol/json.ts";
 import type { ChannelLimits, Limits } from "../protocol/limits.ts";
 import type { Down, Up } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
 import type { Rights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
+import type { BindingRecord } from "./bindings.ts";
+import type { Waiting } from "./feeds.ts";
 import type { SessionRecord } from "./session.ts";
 
 /** A client's socket. Neither call throws: a socket that is closing takes nothing any more. */
@@ -44,7 +47,8 @@ export interface JoinRecord {
   readonly presenceKey: string;
   readonly presenceEnabled: boolean;
   readonly tracked: Record<string, unknown> | null;
-  readonly postgresChanges: readonly unknown[];
+  readonly bindings: readonly BindingRecord[];
+  readonly waiting: readonly Waiting[];
 }
 
 /**
@@ -65,11 +69,28 @@ export interface SessionStore {
   deletePosition(object: string): void;
 }
 
+/** What only PostgreSQL can say of row-change subscriptions. Each call rejects when it is away. */
+export interface Postgres {
+  /**
+   * Reads literals as values of a type of pg_catalog, `timestamptz` or `_int4`, into the JSON that a captured row would
+   * hold of them; or why PostgreSQL refuses one of them.
+   */
+  literals(
+    type: string,
+    literals: readonly string[],
+  ): Promise<{ readonly json: JsonText[] } | { readonly fault: string; readonly sqlstate: string }>;
+  /** What is wrong with a regular expression; undefined: nothing. */
+  patternFault(pattern: string): Promise<string | undefined>;
+  /** Whether a table is captured; `*` stands for any. A moment old at most. */
+  isCaptured(schema: string, table: string): Promise<boolean>;
+}
+
 export interface GatewayPorts {
   /** This gateway's name, by which channels know its link. */
   readonly name: string;
   readonly store: SessionStore;
   readonly timers: Timers;
+  readonly postgres: Postgres;
   /** A new unique id (UUID). */
   id(): string;
   /** Opens a link to a channel object. Rejects when it cannot be reached. */

@@ -5,6 +5,7 @@ import { type Answer, type CallDraft, Calls } from "./calls.ts";
 import type { Membership } from "./membership.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { ChannelLink, GatewayPorts } from "./ports.ts";
+import { Subscriptions } from "./subscriptions.ts";
 import { type PublishDraft, type Stored, UnderWay } from "./under-way.ts";
 
 /** Messages that come within this time of one another are sent in one turn: waking a socket costs more than a frame. */
@@ -52,7 +53,7 @@ export class Room {
   /** By session. */
   readonly members = new Map<string, Membership>();
   /** Memberships of other channels that have row-change subscriptions on this feed. */
-  readonly subscribers = new Set<Membership>();
+  readonly subscriptions = new Subscriptions();
   readonly #ports: GatewayPorts;
   readonly #deliveries: Deliveries;
   readonly #events: RoomEvents;
@@ -87,7 +88,7 @@ export class Room {
   }
 
   get #hasMembers(): boolean {
-    return this.members.size > 0 || this.subscribers.size > 0;
+    return this.members.size > 0 || this.subscriptions.size > 0;
   }
 
   get #inUse(): boolean {

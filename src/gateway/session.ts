@@ -14,10 +14,13 @@ export interface SessionRecord {
   readonly connectedAt: number;
   /** The `x-*` headers of the upgrade, which policies may read (protocol.md §1.2). */
   readonly headers?: Readonly<Record<string, string>>;
+  /** It has sent a heartbeat, so it is alive as long as more of them come. Absent: never. */
+  readonly heartbeats?: true;
 }
 
-export interface Session extends SessionRecord {
+export interface Session extends Omit<SessionRecord, "heartbeats"> {
   readonly headers: Readonly<Record<string, string>>;
+  heartbeats?: true;
   readonly socket: Socket;
   /** By wire topic. */
   readonly topics: Map<string, Topic>;

@@ -40,7 +40,8 @@ async function takeClaims(gateway: Gateway, membership: Membership, claims: Clai
   membership.claims = claims;
   gateway.keep(membership);
   gateway.watchExpiry(membership);
-  if (membership.bindings.length > 0) gateway.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+  if (membership.bindings.some(({ record }) => !record.bare))
+    gateway.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
 }
 
 /** An expired token is renewed and the client joins again by itself; one that never was any good is final. */

@@ -1,6 +1,6 @@
 // Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
 import * as z from "zod";
-import { cutMembers, exceeds, isObject, type JsonText, parseJson } from "./json.ts";
+import { exceeds, isObject, type JsonText, mapMembers, members, parseJson } from "./json.ts";
 import { boundedText } from "./text.ts";
 import { parseFeedName } from "./topics.ts";
 
@@ -114,7 +114,7 @@ function parseChange(header: BatchHeader, line: string, number: number): RowChan
   const table = header.tables[String(change.r)];
   if (table === undefined) throw new BadBatch(`line ${number}: the header describes no table ${change.r}`);
   const operation = operations[change.op];
-  const images = imagesOf(line);
+  const images = cutImages(line, table);
   const parts = [
     `"schema":${JSON.stringify(table.schema)}`,
     `"table":${JSON.stringify(table.table)}`,
@@ -141,8 +141,31 @@ function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {
   throw new BadBatch(`${where}: ${issue?.path.join(".") ?? ""} ${issue?.message ?? "has the wrong shape"}`);
 }
 
-function imagesOf(line: string): { new?: JsonText; old?: JsonText } {
-  const images = cutMembers(line, ["new", "old"]);
-  for (const key of ["new", "old"] as const) if (images[key] === "null") delete images[key];
+/** The texts of the members `new` and `old` of a change line that are there and not null. */
+function cutImages(line: string, { columns }: TableDescription): { new?: JsonText; old?: JsonText } {
+  const images: { new?: JsonText; old?: JsonText } = {};
+  const bytes = new Set(columns.filter(({ type }) => type === "bytea").map(({ name }) => name));
+  for (const [name, value] of members(line)) {
+    if ((name !== "new" && name !== "old") || value === "null") continue;
+    images[name] = bytes.size === 0 ? value : mapMembers(value, (column, text) => withoutHexMark(bytes, column, text));
+  }
   return images;
+}
+
+/** Clients get bytea as hex digits alone, while PostgreSQL's JSON has its `\\x` before them (protocol.md §8.6). */
+function withoutHexMark(bytes: ReadonlySet<string>, column: string, text: JsonText): JsonText {
+  return bytes.has(column) && text.startsWith('"\\\\x') ? `"${text.slice(4)}` : text;
+}
+
+/** The `data` of a change with no more than these columns, in the rows and in the list of columns (protocol.md §8.6). */
+export function selectColumns(data: JsonText, selected: ReadonlySet<string>): JsonText {
+  return mapMembers(data, (member, text) => {
+    if (member === "columns") {
+      const columns: unknown = JSON.parse(text);
+      const named = (column: unknown): boolean => isObject(column) && selected.has(String(column.name));
+      return JSON.stringify(Array.isArray(columns) ? columns.filter(named) : []);
+    }
+    if (member !== "record" && member !== "old_record") return text;
+    return mapMembers(text, (column, value) => (selected.has(column) ? value : undefined));
+  });
 }

@@ -1,6 +1,14 @@
 // The join payload: what a client asks for when it joins a topic (protocol.md §3.2).
 import * as z from "zod";
-import { defaultLimits, MAX_BINDINGS, MAX_BINDINGS_LENGTH, MAX_KEY_LENGTH, mostOf } from "./limits.ts";
+import {
+  defaultLimits,
+  MAX_BINDINGS,
+  MAX_BINDINGS_LENGTH,
+  MAX_KEY_LENGTH,
+  MAX_WAIT_MS,
+  mostOf,
+  WAIT_MS,
+} from "./limits.ts";
 import type { Position } from "./positions.ts";
 import { boundedText } from "./text.ts";
 
@@ -16,6 +24,13 @@ const replaySchema = z.object({
   limit: count.default(defaultLimits.replay).transform((limit) => Math.min(Math.max(limit, 1), mostOf.replay)),
 });
 const positionSchema = z.object({ epoch: boundedText(0, 64), seq: count });
+
+/** `wait` holds the reply until the row-change subscriptions stand (protocol.md §8.3). */
+const waitSchema = z
+  .object({ wait: flag, timeout: z.number().positive().catch(WAIT_MS).default(WAIT_MS) })
+  .transform(({ wait, timeout }) => (wait ? Math.round(Math.min(timeout, MAX_WAIT_MS)) : undefined))
+  .optional()
+  .catch(undefined);
 
 const broadcastSchema = z
   .object({
@@ -48,6 +63,7 @@ const configSchema = z
       .transform((entries) => entries.filter((entry) => entry !== null))
       .catch([])
       .default([]),
+    postgres_changes_options: waitSchema,
   })
   .catch({
     private: false,
@@ -80,6 +96,10 @@ export interface JoinRequest {
   readonly presenceEnabled: boolean;
   /** The row-change subscriptions as the client wrote them: they are echoed verbatim. */
   readonly postgresChanges: readonly unknown[];
+  /** How long the reply may be held until those stand, milliseconds; undefined: it is not. */
+  readonly wait: number | undefined;
+  /** There was no `config`: the topic itself may name a table (protocol.md §3.6). */
+  readonly legacy: boolean;
   /** The token of this join; undefined: the one that opened the socket. Opaque `sb_…` keys count as none. */
   readonly token: string | undefined;
 }
@@ -109,6 +129,8 @@ export function parseJoin(payload: unknown): JoinRequest {
     presenceKey: wanted.presence.key,
     presenceEnabled: wanted.presence.enabled,
     postgresChanges: bounded(wanted.postgres_changes),
+    wait: wanted.postgres_changes_options,
+    legacy: config === undefined,
     token: token === undefined || token === "" || token.startsWith("sb_") ? undefined : token,
   };
 }

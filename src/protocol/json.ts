@@ -24,44 +24,67 @@ export function withMember(object: JsonText, key: string, value: JsonText): Json
 }
 
 /**
- * Cuts the texts of some members out of the text of a JSON object, which is known to be valid: what is cut keeps every
- * digit. A member that is not there is not in the answer; names must need no escapes.
+ * The text of a JSON object with its members as `change` gives them back, or without those that it gives nothing for.
+ * Values are cut out as text and never re-serialised, so a number keeps its digits. The text must be valid.
  */
+export function mapMembers(
+  object: JsonText,
+  change: (name: string, value: JsonText) => JsonText | undefined,
+): JsonText {
+  const kept: string[] = [];
+  for (const [name, value] of members(object)) {
+    const changed = change(name, value);
+    if (changed !== undefined) kept.push(`${JSON.stringify(name)}:${changed}`);
+  }
+  return `{${kept.join(",")}}`;
+}
+
+/** The members of the text of a JSON object, in their order, each value as its text. The text must be valid. */
+export function* members(object: JsonText): Generator<readonly [name: string, value: JsonText]> {
+  let depth = 0;
+  let name: string | undefined;
+  let start = 0;
+  for (let at = 0; at < object.length; at++) {
+    const char = object[at];
+    if (char === '"') {
+      const end = endOfString(object, at);
+      if (depth === 1 && name === undefined) {
+        name = String(JSON.parse(object.slice(at, end + 1)));
+        start = object.indexOf(":", end) + 1;
+        at = start - 1;
+      } else at = end;
+    } else if (char === "{" || char === "[") depth++;
+    else if (char === "}" || char === "]" || char === ",") {
+      if (depth === 1 && name !== undefined) {
+        yield [name, object.slice(start, at).trim()];
+        name = undefined;
+      }
+      if (char !== ",") depth--;
+    }
+  }
+}
+
+/** Where the string ends that opens at `open`. */
+function endOfString(text: string, open: number): number {
+  for (let at = text.indexOf('"', open + 1); at > 0; at = text.indexOf('"', at + 1)) {
+    let escapes = 0;
+    while (text[at - 1 - escapes] === "\\") escapes++;
+    if (escapes % 2 === 0) return at;
+  }
+  return text.length;
+}
+
+/** The texts of some members of the text of a JSON object; one that is not there is not in the answer. */
 export function cutMembers<Name extends string>(
   object: JsonText,
   names: readonly Name[],
 ): Partial<Record<Name, JsonText>> {
   const cut: Partial<Record<Name, JsonText>> = {};
-  let depth = 0;
-  let member = "";
-  let start = 0;
-  for (let at = 0; at < object.length; at++) {
-    const char = object[at];
-    if (char === '"') {
-      const open = at;
-      at = endOfString(object, at);
-      if (depth === 1 && object[skipBlanks(object, at + 1)] === ":" && member === "") {
-        member = object.slice(open + 1, at);
-        at = skipBlanks(object, at + 1);
-        start = at + 1;
-      }
-    } else if (char === "{" || char === "[") depth++;
-    else if (char === "}" || char === "]" || char === ",") {
-      if (depth === 1) {
-        const name = names.find((wanted) => wanted === member);
-        if (name !== undefined) cut[name] = object.slice(start, at).trim();
-        member = "";
-      }
-      if (char !== ",") depth--;
-    }
+  for (const [name, value] of members(object)) {
+    const wanted = names.find((one) => one === name);
+    if (wanted !== undefined) cut[wanted] = value;
   }
   return cut;
-}
-
-function skipBlanks(text: string, from: number): number {
-  let at = from;
-  while (text[at] === " ") at++;
-  return at;
 }
 
 /** Parses JSON; undefined when the text is none (no JSON text parses to undefined). */
@@ -84,19 +107,6 @@ export function isDeeper(json: JsonText, limit: number): boolean {
     else if ((char === "[" || char === "{") && ++depth > limit) return true;
   }
   return false;
-}
-
-/** Where the string ends that begins at `open`: by `indexOf`, which passes over long strings faster than a loop. */
-function endOfString(json: JsonText, open: number): number {
-  let end = json.indexOf('"', open + 1);
-  while (end > 0 && isEscaped(json, end)) end = json.indexOf('"', end + 1);
-  return end < 0 ? json.length : end;
-}
-
-function isEscaped(json: JsonText, at: number): boolean {
-  let slashes = 0;
-  while (json[at - 1 - slashes] === "\\") slashes++;
-  return slashes % 2 === 1;
 }
 
 /** Narrows a value to a JSON object. */

@@ -75,6 +75,11 @@ export function limitsOf(metadata: Readonly<Record<string, unknown>>): Partial<C
 
 /** Deepest nesting of a frame, objects and lists: the platform's own recursion gives up at some thousands. */
 export const MAX_DEPTH = 500;
+/**
+ * How long silence is borne of a client that has joined a channel and never sent a heartbeat: it says nothing. Once something
+ * is sent to it, a broken connection shows by itself; one that hears nothing either is given up after a day.
+ */
+export const LISTENER_IDLE_MS = 86_400_000;
 /** Row-change subscriptions of one channel. */
 export const MAX_BINDINGS = 100;
 /** Frames that may wait on one topic while its join runs. */
@@ -87,6 +92,9 @@ export const MAX_GATEWAY_SOCKETS = 4_096;
 export const MAX_RESUME = 10_000;
 /** Longest presence key, UTF-16 units. */
 export const MAX_KEY_LENGTH = 256;
+/** How long a join waits for its row-change subscriptions if it asks to, milliseconds, and at most (protocol.md §8.3). */
+export const WAIT_MS = 15_000;
+export const MAX_WAIT_MS = 20_000;
 /** Longest schema or table name, UTF-16 units: PostgreSQL's own limit is 63 bytes. */
 export const MAX_NAME_LENGTH = 63;
 /** Length of all row-change subscriptions of one join, as JSON: they are kept, and echoed. */

@@ -6,6 +6,7 @@ import type { JsonText } from "./json.ts";
 import type { ChannelLimits } from "./limits.ts";
 import type { Position } from "./positions.ts";
 import type { Rights } from "./rights.ts";
+import type { Table } from "./tables.ts";
 
 /** Told with every link, so that a channel of a later deploy knows in which version it is spoken to. */
 export const LINK_VERSION = 1;
@@ -148,6 +149,8 @@ export type Joined =
       readonly position: Position;
       /** Present when the join asked to resume: whether all that was missed follows. */
       readonly recovered?: boolean;
+      /** Of a feed: its table. */
+      readonly table?: Table;
     })
   | Refusal;
 

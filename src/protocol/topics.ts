@@ -29,6 +29,19 @@ export function parseTopic(wire: string): Topic | { readonly reason: string } {
   return { kind: "feed", sub: feedTopic(feed), feed };
 }
 
+/**
+ * What the topic of a room says of tables: `<schema>:<table>`, as old clients name them, and in a legacy join
+ * `schema[:table[:filter]]` (protocol.md §3.6). Whether there is such a table is for others to say.
+ */
+export function namesInTopic(
+  { kind, sub }: Topic,
+  legacy: boolean,
+): [schema: string, table: string | undefined, filter: string | undefined] | undefined {
+  const [, schema, table, filter] = /^([^:]+)(?::([^:]+)(?::(.*))?)?$/s.exec(kind === "room" ? sub : "") ?? [];
+  if (schema === undefined) return undefined;
+  return legacy || (table !== undefined && filter === undefined) ? [schema, table, filter] : undefined;
+}
+
 /** The wire name of a sub-topic. */
 export function wireTopic(sub: string): string {
   return PREFIX + sub;

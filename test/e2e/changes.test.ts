@@ -12,6 +12,7 @@ import {
   type Version,
   versions,
 } from "../support/clients.ts";
+import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 
 let stack: TestStack;
@@ -41,6 +42,7 @@ interface Wish {
   readonly schema?: string;
   readonly table?: string;
   readonly filter?: string;
+  readonly select?: string[];
 }
 
 type Change = RealtimePostgresChangesPayload<Row>;
@@ -105,7 +107,7 @@ describe.each(versions)("version %s", (vsn) => {
       { event: "UPDATE", table: name },
       { event: "DELETE", table: name },
       { event: "*", table: name, filter: "id=eq.2" },
-      { event: "*", table: name, filter: "title=eq.late, or never" },
+      { event: "*", table: name, filter: 'title=eq."late, or never"' },
       { event: "*", table: other },
       { event: "*" },
     );
@@ -278,3 +280,183 @@ test("a role that may not read a table sees nothing of it", async () => {
   });
   expect(brief(changes[0])).not.toContainEqual(["INSERT", { id: 1, title: "secret" }]);
 });
+
+test("a subscription that selects columns gets those and the key, whatever its filter asks for", async () => {
+  const name = await table("id int primary key, title text, big bigint, secret text");
+  const { changes, system } = await follow(
+    "2.0.0",
+    { table: name, select: ["big"], filter: "title=like.a%" },
+    { table: name, select: ["title", "id"], filter: 'title=in.("a,b",c)' },
+    { table: name },
+  );
+  await eventually(() => expect(system.map(({ message }) => message)).toEqual(["Subscribed to PostgreSQL"]));
+  await db.query(`insert into ${name} values (1, 'a,b', 5, 's'), (2, 'c', null, 's'), (3, 'd', 7, 's')`);
+  await db.query(`update ${name} set title = 'a' where id = 3`);
+  await eventually(() => expect(changes[2]).toHaveLength(4));
+  expect(changes.slice(0, 2).map(brief)).toEqual([
+    [
+      ["INSERT", { id: 1, big: 5 }],
+      ["UPDATE", { id: 3, big: 7 }],
+    ],
+    [
+      ["INSERT", { id: 1, title: "a,b" }],
+      ["INSERT", { id: 2, title: "c" }],
+    ],
+  ]);
+  expect(changes[0]?.[1]?.old).toEqual({ id: 3, big: 7 });
+});
+
+test("bad subscriptions are told one by one, and the good one of the channel lives", async () => {
+  const name = await table();
+  const { changes, system } = await follow(
+    "2.0.0",
+    { table: name, filter: "nope=eq.1" },
+    { table: name, filter: "id=eq.one" },
+    { table: name, filter: "title=match.(" },
+    { table: name, select: ["nope"] },
+    { select: ["id"] },
+    { table: name, filter: "id=gt.1" },
+  );
+  const problem = (filters: string, error: string, select = "nil") =>
+    `Unable to subscribe to changes with given parameters. An exception happened so please check your connect parameters: [event: *, schema: public, table: ${name}, filters: [${filters}], select: ${select}]. Exception: ERROR ${error}`;
+  await eventually(() => expect(system).toHaveLength(6));
+  expect(system.map(({ message }) => message)).toEqual([
+    "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name.",
+    problem('{"nope", "eq", "1", false}', "P0001 (raise_exception) invalid column for filter nope"),
+    problem(
+      '{"id", "eq", "one", false}',
+      '22P02 (invalid_text_representation) invalid input syntax for type integer: "one"',
+    ),
+    problem(
+      '{"title", "match", "(", false}',
+      "P0001 (raise_exception) invalid regular expression for match filter: parentheses () not balanced",
+    ),
+    problem("", "P0001 (raise_exception) invalid column for select nope", '["nope"]'),
+    "Subscribed to PostgreSQL",
+  ]);
+  await db.query(`insert into ${name} values (1, 'a'), (2, 'b')`);
+  await eventually(() => expect(brief(changes[5])).toEqual([["INSERT", { id: 2, title: "b" }]]));
+  expect(changes.slice(0, 5)).toEqual([[], [], [], [], []]);
+});
+
+test("a role filters by the columns that it may read, and by no others", async () => {
+  const name = await table("id int primary key, title text, secret text");
+  await db.query(`revoke select on ${name} from anon; grant select (id, title) on ${name} to anon`);
+  const { system } = await follow(
+    "2.0.0",
+    { table: name, filter: "title=eq.a" },
+    { table: name, filter: "secret=eq.a" },
+  );
+  await eventually(() => expect(system).toHaveLength(2));
+  expect(system[0]?.message).toContain("ERROR P0001 (raise_exception) invalid column for filter secret");
+});
+
+test("a join that waits is confirmed when it succeeds, and fails with the reason where it cannot", async () => {
+  const name = await table();
+  const client = clients.open();
+  const config = { postgres_changes_options: { wait: true } };
+  const channel = client.channel(uniqueName("waits"), { config });
+  const seen = bind(channel, { table: name });
+  await join(channel);
+  await db.query(`insert into ${name} values (1, 'a')`);
+  await eventually(() => expect(seen).toHaveLength(1));
+  const refused = client.channel(uniqueName("waits"), { config });
+  bind(refused, { table: "nobody_captures_this" });
+  await expect(join(refused)).rejects.toThrow(
+    "RealtimeDisabledForConfiguration: Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect parameters: [event: *, schema: public, table: nobody_captures_this, filters: [], select: nil]",
+  );
+});
+
+test("wildcards in the table, and a table alone, which is one of public", async () => {
+  const schema = uniqueName("elsewhere").replaceAll("-", "_");
+  await db.query(`create schema ${schema}; create table ${schema}.a (id int primary key);
+    grant usage on schema ${schema} to anon, authenticated, service_role; grant select on ${schema}.a to anon`);
+  await db.query("select realtime.subscribe($1)", [`${schema}.a`]);
+  const name = await table("id int primary key");
+  const { changes } = await follow("2.0.0", { schema, table: "*" }, { schema }, { table: name });
+  const socket = await RawSocket.open(stack.url, { key: stack.anonKey });
+  await socket.join("realtime:alone", { postgres_changes: [{ event: "insert", table: name }] });
+  await db.query(`insert into ${schema}.a values (1)`);
+  await db.query(`insert into ${name} values (2)`);
+  await eventually(() => expect(changes.map((each) => each.length)).toEqual([1, 1, 1]));
+  await socket.until("the row", 1, ({ event }) => event === "postgres_changes");
+  socket.close();
+});
+
+test("a change has the keys that Supabase's have, and nothing else in its data", async () => {
+  const name = await table("id int primary key, at timestamptz, bytes bytea");
+  const socket = await RawSocket.open(stack.url, { key: stack.anonKey });
+  const reply = await socket.join("realtime:shape", {
+    postgres_changes: [{ schema: "public", table: name, filter: "" }],
+  });
+  expect(reply.response.postgres_changes).toEqual([
+    { schema: "public", table: name, filter: "", id: expect.any(Number) },
+  ]);
+  await db.query(`insert into ${name} values (1, '2026-01-01 10:00+01', '\\xff00')`);
+  await db.query(`update ${name} set bytes = null`);
+  await db.query(`delete from ${name}`);
+  const frames = await socket.until("the changes", 3, ({ event }) => event === "postgres_changes");
+  const common = {
+    schema: "public",
+    table: name,
+    commit_timestamp: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+    columns: [
+      { name: "id", type: "int4" },
+      { name: "at", type: "timestamptz" },
+      { name: "bytes", type: "bytea" },
+    ],
+    errors: null,
+  };
+  const row = { id: 1, at: "2026-01-01T09:00:00+00:00", bytes: "ff00" };
+  expect(frames.map(({ payload }) => payload.data)).toStrictEqual([
+    { ...common, type: "INSERT", record: row },
+    { ...common, type: "UPDATE", record: { ...row, bytes: null }, old_record: expect.objectContaining({ id: 1 }) },
+    { ...common, type: "DELETE", old_record: expect.objectContaining({ id: 1 }) },
+  ]);
+  socket.close();
+});
+
+test("the Flutter SDK's join, whose topic names the table, gets the frames of its events", async () => {
+  const name = await table();
+  const topic = `realtime:public:${name}`;
+  const socket = await RawSocket.open(stack.url, { key: stack.anonKey, vsn: "1.0.0" });
+  const config = { broadcast: {}, presence: {}, postgres_changes: [] };
+  const reply = await socket.ask(topic, "phx_join", { config });
+  expect(reply).toMatchObject({ status: "ok", response: { postgres_changes: [] } });
+  const legacy = await RawSocket.open(stack.url, { key: stack.anonKey });
+  await legacy.ask(`${topic}:id=gt.1`, "phx_join", {});
+  await db.query(`insert into ${name} values (1, 'a'), (2, 'b')`);
+  await db.query(`delete from ${name} where id = 2`);
+  const [first] = await socket.until("the rows", 2, ({ event }) => event === "INSERT");
+  expect(first).toMatchObject({ topic, payload: { type: "INSERT", table: name, record: { id: 1, title: "a" } } });
+  await socket.until("the row", 1, ({ event, payload }) => event === "DELETE" && !("record" in payload));
+  const filtered = await legacy.until("the row", 1, ({ event }) => event === "INSERT");
+  expect(filtered.map(({ payload }) => payload.record)).toEqual([{ id: 2, title: "b" }]);
+  socket.close();
+  legacy.close();
+});
+
+test("a channel named like a table's topic is a room, and its subscriptions are its own", async () => {
+  const name = await table();
+  const [one, other] = [clients.open().channel(`public:${name}`), clients.open().channel(`public:${name}`)];
+  const seen = bind(one, { table: name, filter: "id=eq.2" });
+  const heard: unknown[] = [];
+  other.on("broadcast", { event: "*" }, ({ payload }) => void heard.push(payload));
+  await join(one);
+  await join(other);
+  await broadcast(one, "hello", { n: 1 });
+  await db.query(`insert into ${name} values (1, 'a'), (2, 'b')`);
+  await eventually(() => expect(brief(seen)).toEqual([["INSERT", { id: 2, title: "b" }]]));
+  await eventually(() => expect(heard).toEqual([{ n: 1 }]));
+});
+
+test("a subscription of a table that is captured later begins by itself", async () => {
+  const name = uniqueName("later").replaceAll("-", "_");
+  await db.query(`create table ${name} (id int primary key)`);
+  const { changes, system } = await follow("2.0.0", { table: name });
+  await eventually(() => expect(system.map(({ status }) => status)).toEqual(["error"]));
+  await db.query("select realtime.subscribe($1)", [name]);
+  await eventually(() => expect(system.map(({ status }) => status)).toEqual(["error", "ok"]), 15_000);
+  await db.query(`insert into ${name} values (1)`);
+  await eventually(() => expect(brief(changes[0])).toEqual([["INSERT", { id: 1 }]]));
+}, 30_000);

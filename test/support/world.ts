@@ -2,7 +2,7 @@
 import { Channel } from "../../src/channel/channel.ts";
 import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } from "../../src/channel/ports.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
-import type { ChannelLink, JoinRecord, LinkEvents, SessionStore, Socket } from "../../src/gateway/ports.ts";
+import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
@@ -118,7 +118,7 @@ const openAccess: ChannelAccess = {
   registration: async () => null,
   rights: async () => noRights,
   forgetRights: () => {},
-  captured: async () => true,
+  table: async () => ({ columns: [], primaryKey: [] }),
 };
 
 const anon: Claims = { role: "anon", user: null, exp: null, all: { role: "anon" } };
@@ -179,6 +179,11 @@ export class World {
   access: ChannelAccess = openAccess;
   /** Rates are off: these tests send as fast as they like. */
   limits: Limits = { ...defaultLimits, messagesPerMinute: 0, presencePerMinute: 0, joinsPerMinute: 0 };
+  postgres: Postgres = {
+    literals: async () => ({ fault: "no PostgreSQL in this world", sqlstate: "22000" }),
+    patternFault: async () => undefined,
+    isCaptured: async () => false,
+  };
   verify = async (_token: string): Promise<Claims> => {
     throw new Error("no tokens in this world");
   };
@@ -219,6 +224,7 @@ export class World {
       name,
       store,
       timers: this.clock.timers(life),
+      postgres: this.postgres,
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,

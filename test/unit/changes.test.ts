@@ -1,6 +1,7 @@
 // Batches of row changes as the listener posts them: what is taken, and what is refused with which status.
 import { describe, expect, test } from "vitest";
-import { BadBatch, openBatch, parseChanges, type RowChange } from "../../src/protocol/changes.ts";
+import { BadBatch, openBatch, parseChanges, type RowChange, selectColumns } from "../../src/protocol/changes.ts";
+import { members } from "../../src/protocol/json.ts";
 
 const table = { schema: "public", table: "t", generation: 1, columns: [], primaryKey: [], rls: false, readers: [] };
 const header = { v: 1, source: "s", epoch: 1, batch: 1, redelivered: false, feed: "public.t", tables: { 7: table } };
@@ -54,4 +55,51 @@ describe("batches", () => {
     expect(error.status).toBe(400);
     expect(error.message).toContain(message);
   });
+
+  test("bytea comes as hex digits alone, in old rows too", () => {
+    const columns = [
+      { name: "b", type: "bytea" },
+      { name: "t", type: "text" },
+    ];
+    const described = JSON.stringify({ ...header, tables: { 7: { ...table, columns } } });
+    const row = { b: "\\xff00", t: "\\xff00", n: null };
+    const change = { id: "1", x: "1", r: 7, op: "U", at: "t", new: row, old: { ...row, b: null } };
+    const [taken] = parse([described, JSON.stringify(change)].join("\n"));
+    expect(JSON.parse(taken?.data ?? "")).toMatchObject({
+      record: { b: "ff00", t: "\\xff00", n: null },
+      old_record: { b: null, t: "\\xff00" },
+    });
+  });
+});
+
+test.each([
+  ["{}", []],
+  [
+    ' { "a" : 1 , "b":[1,{"c":2}],"d":{"e":"}"} } ',
+    [
+      ["a", "1"],
+      ["b", '[1,{"c":2}]'],
+      ["d", '{"e":"}"}'],
+    ],
+  ],
+  [
+    '{"a\\"b":"x\\\\","c":"\\"},","":null}',
+    [
+      ['a"b', '"x\\\\"'],
+      ["c", '"\\"},"'],
+      ["", "null"],
+    ],
+  ],
+])("the members of %s", (object, expected) => {
+  expect([...members(object)]).toEqual(expected);
+});
+
+test("a selection keeps the digits and the order of what it keeps", () => {
+  const columns = ["id", "n", "t"].map((name) => ({ name, type: "numeric" }));
+  const row = '{"id":1,"n":1.10000000000000000001,"t":"{\\"n\\":1}"}';
+  const data = `{"schema":"s","columns":${JSON.stringify(columns)},"record":${row},"old_record":${row},"errors":null}`;
+  const kept = '{"id":1,"n":1.10000000000000000001}';
+  expect(selectColumns(data, new Set(["n", "id", "gone"]))).toBe(
+    `{"schema":"s","columns":${JSON.stringify(columns.slice(0, 2))},"record":${kept},"old_record":${kept},"errors":null}`,
+  );
 });

@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 import type { Claims } from "../../src/protocol/claims.ts";
 import { allRights } from "../../src/protocol/rights.ts";
+import type { Table } from "../../src/protocol/tables.ts";
 import { noRights, settled, World, type WorldClient } from "../support/world.ts";
 
 const TOPIC = "realtime:room";
@@ -137,8 +138,8 @@ test("publishes of a client that has left do not come again minutes later", asyn
 
 test("a slow join that was superseded takes nothing from the join that took its place", async () => {
   const world = new World();
-  const captured = pending<boolean>();
-  world.access = { ...world.access, captured: () => captured.promise };
+  const table = pending<Table | null>();
+  world.access = { ...world.access, table: () => table.promise };
   const ann = world.connect("g1");
   join(world, "g1", ann, "1", { postgres_changes: [{ event: "*", schema: "public", table: "t" }] });
   await world.clock.pass(50);
@@ -146,7 +147,7 @@ test("a slow join that was superseded takes nothing from the join that took its 
   await world.clock.pass(50);
   track(world, "g1", ann);
   await world.clock.pass(50);
-  captured.end(true);
+  table.end({ columns: [], primaryKey: [] });
   await world.clock.pass(50);
   expect(present(world)).toEqual(["k"]);
 });

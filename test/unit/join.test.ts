@@ -1,9 +1,16 @@
 // Join payloads, topics and row-change subscriptions: what clients write, and what is made of it.
 import { describe, expect, test } from "vitest";
-import { bindingIds, echoBindings, isServed, mayRead, parseBinding, wants } from "../../src/gateway/bindings.ts";
-import { rowOf } from "../../src/gateway/filters.ts";
+import { mayRead } from "../../src/gateway/bindings.ts";
+import { echoWishes, wishIds } from "../../src/gateway/wishes.ts";
 import { parseJoin } from "../../src/protocol/join.ts";
-import { feedName, parseFeedName, parseObjectName, parseTopic, roomObject } from "../../src/protocol/topics.ts";
+import {
+  feedName,
+  namesInTopic,
+  parseFeedName,
+  parseObjectName,
+  parseTopic,
+  roomObject,
+} from "../../src/protocol/topics.ts";
 
 describe("join payloads", () => {
   test("what is absent takes its default", () => {
@@ -17,6 +24,8 @@ describe("join payloads", () => {
       presenceKey: "",
       presenceEnabled: false,
       postgresChanges: [],
+      wait: undefined,
+      legacy: true,
       token: undefined,
     });
   });
@@ -24,10 +33,9 @@ describe("join payloads", () => {
   test.each([
     ["nothing at all", null],
     ["a string", "join"],
-    ["config of a wrong type", { config: 7 }],
     ["parts of wrong types", { config: { broadcast: [], presence: "x", postgres_changes: {}, private: [] } }],
   ])("%s counts as an empty payload", (_, payload) => {
-    expect(parseJoin(payload)).toEqual(parseJoin({}));
+    expect({ ...parseJoin(payload), legacy: true }).toEqual(parseJoin({}));
   });
 
   test("booleans may be strings, and the valid parts of an invalid payload are used", () => {
@@ -58,6 +66,32 @@ describe("join payloads", () => {
     expect(parseJoin({ config: { broadcast: { replay: {} } } }).replay).toEqual({ since: 0, limit: 25 });
     expect(parseJoin({ config: { broadcast: { replay: { since: "yesterday" } } } }).replay).toBe("invalid");
   });
+});
+
+test.each([
+  [{ wait: true }, 15_000],
+  [{ wait: "true", timeout: 500 }, 500],
+  [{ wait: true, timeout: 90_000 }, 20_000],
+  [{ wait: true, timeout: -1 }, 15_000],
+  [{ wait: true, timeout: "soon" }, 15_000],
+  [{ wait: false, timeout: 500 }, undefined],
+  ["yes", undefined],
+  [undefined, undefined],
+])("the options %o of row changes have the join wait %s ms", (options, wait) => {
+  expect(parseJoin({ config: { postgres_changes_options: options } }).wait).toBe(wait);
+});
+
+test.each([
+  ["realtime:public:users", false, ["public", "users", undefined]],
+  ["realtime:public:users:id=eq.a:b", true, ["public", "users", "id=eq.a:b"]],
+  ["realtime:public", true, ["public", undefined, undefined]],
+  ["realtime:public", false, undefined],
+  ["realtime:a:b:c", false, undefined],
+  ["realtime:a:", false, undefined],
+  ["realtime:table:public.users", true, undefined],
+])("the topic %s (legacy: %s) names %o", (wire, legacy, names) => {
+  const topic = parseTopic(wire);
+  expect("kind" in topic && namesInTopic(topic, legacy)).toEqual(names);
 });
 
 describe("topics", () => {
@@ -98,46 +132,11 @@ describe("row-change subscriptions", () => {
       { event: "*", schema: "public", table: "a", filter: "" },
       { event: "*", schema: "public" },
     ];
-    const ids = bindingIds([...entries, entries[0]]);
+    const ids = wishIds([...entries, entries[0]]);
     expect(ids[0]).toBe(ids[2]);
     expect(ids[0]).not.toBe(ids[1]);
     expect(ids.every((id) => Number.isInteger(id) && id > 0)).toBe(true);
-    expect(echoBindings(entries)[0]).toEqual({ ...entries[0], id: ids[0] });
-  });
-
-  test.each([
-    ["only an event", { event: "*" }],
-    ["a filter that is null", { schema: "public", table: "a", filter: null }],
-    ["something else", 7],
-  ])("%s is refused with what was sent", (_, entry) => {
-    expect(parseBinding(entry, 1)).toEqual({ error: expect.stringContaining("No subscription params provided") });
-  });
-
-  test.each([
-    ["foo", 'Error parsing `filter` params: ["foo"]'],
-    ["id=foo.hey", 'Error parsing `filter` params: ["foo", "hey"]'],
-  ])("the filter %s is refused", (filter, error) => {
-    expect(parseBinding({ schema: "public", table: "a", filter }, 1)).toEqual({ error });
-  });
-
-  test.each([
-    ["id=eq.1", '{"record":{"id":1}}', true],
-    ["id=eq.1", '{"record":{"id":2},"old_record":{"id":1}}', false],
-    ["id=eq.1", '{"old_record":{"id":1}}', true],
-    ["id=eq.9007199254740993", '{"record":{"id":9007199254740993}}', true],
-    ["id=eq.9007199254740992", '{"record":{"id":9007199254740993}}', false],
-    ["price=eq.1.5", '{"record":{"price":1.50}}', true],
-    ["code=eq.16", '{"record":{"code":"0x10"}}', false],
-    ["code=eq.16", '{"record":{"code":"016"}}', false],
-    ["code=eq.016", '{"record":{"code":"016"}}', true],
-    ["done=eq.true", '{"record":{"done":true}}', true],
-    ['name=eq."a,b"', '{"record":{"name":"a,b"}}', true],
-    ["name=eq.", '{"record":{"name":""}}', true],
-    ["name=eq.null", '{"record":{"name":null}}', false],
-    ["gone=eq.1", '{"record":{"id":1}}', false],
-  ])("%s on %s: %s", (filter, data, matches) => {
-    const binding = parseBinding({ event: "*", schema: "public", table: "a", filter }, 1);
-    expect(isServed(binding) && wants(binding, "UPDATE", () => rowOf(data))).toBe(matches);
+    expect(echoWishes(entries)[0]).toEqual({ ...entries[0], id: ids[0] });
   });
 
   test("a role without SELECT sees nothing, and where rows decide only the one that passes them by", () => {

@@ -3,10 +3,12 @@ import type { ChannelAccess, ChannelStore, Registration } from "../../channel/po
 import { limitsOf } from "../../protocol/limits.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Rights } from "../../protocol/rights.ts";
+import type { Table } from "../../protocol/tables.ts";
 import type { ObjectName } from "../../protocol/topics.ts";
 import { parseFeedName } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
 import type { Env } from "../env.ts";
+import { patiently } from "./patience.ts";
 import { RightsCache } from "./rights-cache.ts";
 import type { ChannelConfig } from "./rpc.ts";
 
@@ -14,9 +16,6 @@ import type { ChannelConfig } from "./rpc.ts";
 const FRESH_MS = 30_000;
 /** A table may be unsubscribed, and nobody tells its feed: not for long is it said to be captured. */
 const CAPTURED_MS = 3_000;
-/** How long a join waits for PostgreSQL, and how long after a failure the next one does not even try. */
-const PATIENCE_MS = 2_000;
-const AWAY_MS = 2_000;
 /** A feed that is not captured may be in a moment: the user is just about to subscribe it. */
 const NOT_CAPTURED_MS = 1_000;
 
@@ -31,9 +30,9 @@ export class CachedAccess implements ChannelAccess {
   #asking: Promise<Registration | null> | undefined;
   /** How often a registration was told: what PostgreSQL was asked for before counts less than what was told since. */
   #tellings = 0;
-  #awayUntil = 0;
+  readonly #ask = patiently();
   readonly #rights = new RightsCache((joiner) => this.#askRights(joiner));
-  #captured: { readonly value: boolean; readonly until: number } | undefined;
+  #table: { readonly value: Promise<Table | null>; readonly until: number } | undefined;
 
   constructor(name: ObjectName, env: Env, store: ChannelStore) {
     this.#name = name;
@@ -63,13 +62,28 @@ export class CachedAccess implements ChannelAccess {
     return rights;
   }
 
-  async captured(): Promise<boolean> {
-    if (this.#captured !== undefined && Date.now() < this.#captured.until) return this.#captured.value;
+  /** Joins that come at once ask once. */
+  async table(): Promise<Table | null> {
+    if (this.#table === undefined || Date.now() >= this.#table.until) {
+      const asked = { value: this.#askTable(), until: Date.now() + CAPTURED_MS };
+      this.#table = asked;
+      asked.value.then(
+        (table) => {
+          if (table === null) this.#table = { ...asked, until: Date.now() + NOT_CAPTURED_MS };
+        },
+        () => {
+          this.#table = undefined;
+        },
+      );
+    }
+    return this.#table.value;
+  }
+
+  async #askTable(): Promise<Table | null> {
     const names = parseFeedName(this.#name.sub.slice("table:".length));
-    if (names === undefined) return false;
-    const value = await this.#ask(() => openStore(this.#env).tables.isCaptured(names.schema, names.table));
-    this.#captured = { value, until: Date.now() + (value ? CAPTURED_MS : NOT_CAPTURED_MS) };
-    return value;
+    return names === undefined
+      ? null
+      : this.#ask(() => openStore(this.#env).tables.describe(names.schema, names.table));
   }
 
   /** Takes a registration that somebody who knows has told. */
@@ -108,20 +122,6 @@ export class CachedAccess implements ChannelAccess {
       this.#registration = { value: parseRegistration(kept), until: Date.now() + FRESH_MS };
     }
     return this.#registration?.value ?? null;
-  }
-
-  /** Asks PostgreSQL, but not for long, and not at all just after it has failed to answer. */
-  async #ask<T>(question: () => Promise<T>): Promise<T> {
-    if (Date.now() < this.#awayUntil) throw new Error("PostgreSQL is away");
-    try {
-      return await Promise.race([
-        question(),
-        scheduler.wait(PATIENCE_MS).then(() => Promise.reject(new Error("no answer"))),
-      ]);
-    } catch (error) {
-      this.#awayUntil = Date.now() + AWAY_MS;
-      throw error;
-    }
   }
 }
 

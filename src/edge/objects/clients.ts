@@ -7,6 +7,7 @@ import type { Timers } from "../../protocol/timers.ts";
 import { parseTopic } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
+import { askPostgres } from "./postgres.ts";
 import type { ConnectionEntry } from "./rpc.ts";
 import { SqliteSessionStore } from "./session-store.ts";
 import { attach, clientSocket, openSockets } from "./sockets.ts";
@@ -47,6 +48,7 @@ export function makeGateway(
     name,
     timers,
     store: new SqliteSessionStore(tables, timers, own),
+    postgres: askPostgres(env),
     id: () => crypto.randomUUID(),
     openLink,
     limits: settingsOf(env).limits,

@@ -1,0 +1,206 @@
+// Feeds: opened for the subscriptions of a join before it is answered, and again later where they could not be had.
+import { type Joined, NOT_CAPTURED } from "../protocol/link.ts";
+import type { Timers } from "../protocol/timers.ts";
+import { type Binding, resolveBinding } from "./bindings.ts";
+import { joinerOf, type Membership } from "./membership.ts";
+import type { Postgres } from "./ports.ts";
+import type { Room } from "./room.ts";
+import { feedOf, notCapturedMessage, type Wish, WishRefused } from "./wishes.ts";
+
+/** What opening feeds needs of the gateway. */
+export interface FeedHost {
+  readonly timers: Timers;
+  readonly postgres: Postgres;
+  room(object: string): Room;
+}
+
+/** For whom feeds are opened. */
+export type Subscriber = Pick<Membership, "session" | "claims">;
+
+/** A subscription that does not stand yet, as it is kept. */
+export interface Waiting {
+  readonly wish: Wish;
+  /** Unix ms. */
+  readonly retryAt: number;
+  /** What the client was told of it last. */
+  readonly told: string;
+}
+
+/** Keeps the feeds of subscriptions while they are opened: one that nobody is in is let go after a while. */
+export function holdFeeds(host: FeedHost, wishes: readonly Wish[]): () => void {
+  // A topic may name no table at all: no room is made before that is known.
+  const holds = wishes.filter(({ bare }) => !bare).map((wish) => host.room(feedOf(wish)).hold());
+  return () => {
+    for (const release of holds) release();
+  };
+}
+
+/** What has come of subscriptions. */
+export interface Opened {
+  readonly bindings: Binding[];
+  /** Messages about the subscriptions that do not stand. */
+  readonly problems: string[];
+  readonly waiting: Waiting[];
+}
+
+type Outcome =
+  | { readonly binding: Binding }
+  /** It cannot stand as it is written, and is not tried again. */
+  | { readonly refused: string }
+  /** Nobody captures the table, which `nself realtime subscribe` changes from one moment to the next. */
+  | { readonly absent: string }
+  /** Nobody could say: the feed or PostgreSQL is away. */
+  | { readonly unreachable: string };
+
+/** How long a join that does not ask to wait is held for a feed: stock clients give up after 10 s (protocol.md §13.1). */
+const PATIENCE_MS = 4_000;
+/** When what could not be reached is tried again (protocol.md §8.3), and what is still not captured at the second try. */
+const SOON_MS = { from: 5_000, to: 10_000 };
+const LATE_MS = { from: 20_000, to: 40_000 };
+/** Between the tries of a join that waits (protocol.md §8.3). */
+const TRY_MS = { from: 100, to: 1_000 };
+
+/** Opens all feeds at once, not for long: what cannot be reached by then is told and waits. Never rejects. */
+export async function openFeeds(host: FeedHost, who: Subscriber, wishes: readonly Wish[]): Promise<Opened> {
+  return gathered(
+    host,
+    await Promise.all(wishes.map(async (wish) => ({ wish, outcome: await openSoon(host, who, wish) }))),
+  );
+}
+
+/**
+ * Opens all feeds however often that has to be tried, for `timeout` milliseconds at most (protocol.md §8.3). Answers the
+ * reason of the error reply (§3.5) when a subscription is refused or the time is over.
+ */
+export async function awaitFeeds(
+  host: FeedHost,
+  who: Subscriber,
+  wishes: readonly Wish[],
+  timeout: number,
+): Promise<Binding[] | { readonly refusal: string }> {
+  let late = false;
+  const untilOpen = async (wish: Wish): Promise<Binding> => {
+    for (;;) {
+      const outcome = await openFeed(host, who, wish);
+      if ("binding" in outcome) return outcome.binding;
+      if (!("unreachable" in outcome)) throw new WishRefused("refused" in outcome ? outcome.refused : outcome.absent);
+      await pause(host.timers, within(TRY_MS));
+      if (late) throw new WishRefused("the time is over");
+    }
+  };
+  try {
+    const bindings = await withLimit(host.timers, Promise.all(wishes.map(untilOpen)), timeout);
+    if (bindings !== undefined) return bindings;
+  } catch (error) {
+    if (error instanceof WishRefused) return { refusal: forConfiguration(error.message) };
+    throw error;
+  } finally {
+    late = true;
+  }
+  const waited = `Timed out after ${timeout}ms waiting for the postgres_changes subscription`;
+  return { refusal: `PostgresChangesSubscribeTimeout: ${waited}` };
+}
+
+/** The reason for which a join that waits is refused, where any other would be told this message (protocol.md §3.5). */
+export function forConfiguration(message: string): string {
+  return `RealtimeDisabledForConfiguration: ${message}`;
+}
+
+/** What retrying needs of the gateway beyond that. */
+export interface RetryHost extends FeedHost {
+  stands(membership: Membership): boolean;
+  /** Takes up what has come of it, and tells the client. */
+  opened(membership: Membership, opened: Opened): void;
+}
+
+/** Tries again what waits and is due. What still cannot be had waits on; the client is told when the reason changes. */
+export async function retryFeeds(host: RetryHost, membership: Membership): Promise<void> {
+  const now = host.timers.now();
+  const due = membership.waiting.filter(({ retryAt }) => retryAt <= now);
+  const kept = membership.waiting.filter(({ retryAt }) => retryAt > now);
+  for (const { retryAt } of kept) host.timers.alarm(retryAt);
+  if (due.length === 0) return;
+  // No second try while this one runs; and should this life end before it has, the next one tries.
+  const trying = due.map((waiting) => ({ ...waiting, retryAt: now + LATE_MS.to }));
+  membership.waiting = [...kept, ...trying];
+  const release = holdFeeds(
+    host,
+    due.map(({ wish }) => wish),
+  );
+  const outcomes = await Promise.all(
+    due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish) })),
+  );
+  if (host.stands(membership)) {
+    membership.waiting = membership.waiting.filter((waiting) => !trying.includes(waiting));
+    host.opened(membership, gathered(host, outcomes));
+  }
+  release();
+}
+
+function gathered(
+  { timers }: FeedHost,
+  results: readonly { readonly wish: Wish; readonly told?: string; readonly outcome: Outcome }[],
+): Opened {
+  const opened: Opened = { bindings: [], problems: [], waiting: [] };
+  for (const { wish, told = "", outcome } of results) {
+    if ("binding" in outcome) opened.bindings.push(outcome.binding);
+    else if ("refused" in outcome) opened.problems.push(outcome.refused);
+    // Most rooms whose name looks like a table's are just rooms.
+    else if (wish.bare && "absent" in outcome) continue;
+    else {
+      const problem = "absent" in outcome ? outcome.absent : outcome.unreachable;
+      const isNews = problem !== told;
+      if (isNews && !wish.bare) opened.problems.push(problem);
+      const span = isNews || "unreachable" in outcome ? SOON_MS : LATE_MS;
+      opened.waiting.push({ wish, retryAt: timers.now() + within(span), told: problem });
+    }
+  }
+  return opened;
+}
+
+async function openSoon(host: FeedHost, who: Subscriber, wish: Wish): Promise<Outcome> {
+  const outcome = await withLimit(host.timers, openFeed(host, who, wish), PATIENCE_MS);
+  return outcome ?? { unreachable: "TimeoutOnRpcCall: Node request timeout" };
+}
+
+async function openFeed(host: FeedHost, who: Subscriber, wish: Wish): Promise<Outcome> {
+  try {
+    if (wish.bare && !(await host.postgres.isCaptured(wish.schema, wish.table))) return { absent: NOT_CAPTURED };
+    const joined = await new Promise<Joined>((resolve) => {
+      const feed = feedOf(wish);
+      host.room(feed).join(joinerOf(who.session, who.claims, feed), { presence: false }, resolve);
+    });
+    if (joined.ok) {
+      return joined.table === undefined
+        ? UNREACHABLE
+        : { binding: await resolveBinding(wish, joined.table, who.claims, host.postgres) };
+    }
+    if (joined.reason === NOT_CAPTURED) return { absent: notCapturedMessage(wish) };
+    return joined.reason.startsWith("Unauthorized") ? { refused: joined.reason } : { unreachable: joined.reason };
+  } catch (error) {
+    if (error instanceof WishRefused) return { refused: error.message };
+    return UNREACHABLE;
+  }
+}
+
+const UNREACHABLE = {
+  unreachable: "UnableToConnectToProject: Realtime was unable to connect to the project database",
+};
+
+/** What a promise gives, or undefined when that takes longer than `ms`. */
+function withLimit<T>(timers: Timers, promise: Promise<T>, ms: number): Promise<T | undefined> {
+  let cancel = (): void => {};
+  const limit = new Promise<undefined>((resolve) => {
+    cancel = timers.after(ms, () => resolve(undefined));
+  });
+  return Promise.race([promise, limit]).finally(() => cancel());
+}
+
+function pause(timers: Timers, ms: number): Promise<void> {
+  return new Promise((resolve) => void timers.after(ms, resolve));
+}
+
+/** Spread, so that many who failed together do not come back together. */
+function within({ from, to }: { from: number; to: number }): number {
+  return from + Math.random() * (to - from);
+}

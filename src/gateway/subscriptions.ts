@@ -1,0 +1,91 @@
+// Subscriptions of one feed: who wants its changes, found by the values of a row where their filters ask for equality.
+import { type Binding, wants } from "./bindings.ts";
+import { type Index, keyOf } from "./filters/filter.ts";
+import type { Membership } from "./membership.ts";
+import type { Row } from "./row.ts";
+
+interface Entry {
+  readonly membership: Membership;
+  readonly binding: Binding;
+}
+
+/** Subscriptions with equalities on one column, by the keys that they ask for. */
+interface Shelf {
+  readonly index: Pick<Index, "column" | "type">;
+  readonly byKey: Map<string, Set<Entry>>;
+}
+
+export class Subscriptions {
+  readonly #entries = new Map<Membership, Entry[]>();
+  /** Those that every change has to be shown to. */
+  readonly #unindexed = new Set<Entry>();
+  readonly #shelves = new Map<string, Shelf>();
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  memberships(): Iterable<Membership> {
+    return this.#entries.keys();
+  }
+
+  add(membership: Membership, binding: Binding): void {
+    const entry = { membership, binding };
+    const own = this.#entries.get(membership);
+    if (own === undefined) this.#entries.set(membership, [entry]);
+    else own.push(entry);
+    if (binding.index === undefined) this.#unindexed.add(entry);
+    else for (const set of this.#setsOf(binding.index)) set.add(entry);
+  }
+
+  delete(membership: Membership): void {
+    for (const entry of this.#entries.get(membership) ?? []) this.#drop(entry);
+    this.#entries.delete(membership);
+  }
+
+  #drop(entry: Entry): void {
+    const { index } = entry.binding;
+    if (index === undefined) return void this.#unindexed.delete(entry);
+    const name = nameOf(index);
+    const shelf = this.#shelves.get(name);
+    for (const key of index.keys) {
+      const set = shelf?.byKey.get(key);
+      set?.delete(entry);
+      if (set?.size === 0) shelf?.byKey.delete(key);
+    }
+    if (shelf?.byKey.size === 0) this.#shelves.delete(name);
+  }
+
+  #setsOf(index: Index): Set<Entry>[] {
+    const name = nameOf(index);
+    const shelf = this.#shelves.get(name) ?? { index, byKey: new Map<string, Set<Entry>>() };
+    if (index.keys.length > 0) this.#shelves.set(name, shelf);
+    return index.keys.map((key) => {
+      const set = shelf.byKey.get(key) ?? new Set<Entry>();
+      shelf.byKey.set(key, set);
+      return set;
+    });
+  }
+
+  /** Who wants a change, each with those of their subscriptions that it is for. `row` is read only if a filter asks. */
+  matching(operation: string, row: () => Row): Map<Membership, Binding[]> {
+    const found = new Map<Membership, Binding[]>();
+    const offer = ({ membership, binding }: Entry): void => {
+      if (!wants(binding, membership.claims.role, operation, row)) return;
+      const own = found.get(membership);
+      if (own === undefined) found.set(membership, [binding]);
+      else own.push(binding);
+    };
+    for (const entry of this.#unindexed) offer(entry);
+    for (const { index, byKey } of this.#shelves.values()) {
+      const key = keyOf(index, row());
+      const entries = key === undefined ? undefined : byKey.get(key);
+      if (entries !== undefined) for (const entry of entries) offer(entry);
+    }
+    return found;
+  }
+}
+
+function nameOf({ column, type }: Index): string {
+  return `${type} ${column}`;
+}
