@@ -19,7 +19,7 @@ const TOO_LARGE_EVERY = 2_500;
 const TOPICS = 300;
 const NEIGHBOUR_EVERY_MS = 50;
 /** Generous: the machine is shared, and an attacker's 5 MB and the neighbour's word go through one thread. */
-const MAX_LATENCY_MS = 3_000;
+const MAX_LATENCY_MS = 5_000;
 /** Channels that nobody is in go to sleep after ten seconds; the short form has no time to wait for it. */
 const SETTLE_MS = FRAMES > 20_000 ? 12_000 : 3_000;
 /** What the second half of the garbage may add to the memory that the first half has left. */
@@ -45,7 +45,9 @@ class Attacker {
   readonly #garbage: Garbage;
   readonly #version: Version;
   #socket: RawSocket | undefined;
+  /** The codes with which it was put out, and how often it had asked for that. */
   readonly closes: number[] = [];
+  asked = 0;
 
   constructor(garbage: Garbage, version: Version) {
     this.#garbage = garbage;
@@ -75,6 +77,7 @@ class Attacker {
 
   async tooLarge(): Promise<void> {
     const socket = this.#socket ?? (await this.#open());
+    this.asked++;
     socket.sendRaw(this.#garbage.tooLarge());
     expect((await socket.closed).code).toBe(1009);
   }
@@ -173,7 +176,7 @@ test(`${FRAMES} frames of garbage, and the neighbours never notice`, { timeout: 
   expect(heard).toEqual(Array.from({ length: said }, (_, n) => n + 1));
   expect(slowest).toBeLessThan(MAX_LATENCY_MS);
   // Nobody was put out for less than a frame over the limit, and the process is the one that was there before.
-  expect(new Set(attackers.flatMap(({ closes }) => closes))).toEqual(new Set([1009]));
+  for (const { closes, asked } of attackers) expect(closes).toEqual(Array.from({ length: asked }, () => 1009));
   expect(workerd()).toBe(pid);
 });
 

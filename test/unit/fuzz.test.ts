@@ -1,6 +1,6 @@
 // Fuzz of the parsers at the door: whatever comes in, they answer a value or the one error that is theirs.
 import { createClient } from "@supabase/supabase-js";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { echoWishes, parseWish, WishRefused, wishIds } from "../../src/gateway/wishes.ts";
 import { decodeUserBroadcast, encodeUserBroadcast } from "../../src/protocol/binary.ts";
 import { BadBatch, openBatch, parseChanges } from "../../src/protocol/changes.ts";
@@ -12,6 +12,9 @@ import { parseTopic } from "../../src/protocol/topics.ts";
 import { versions } from "../support/clients.ts";
 import { type Frame, Garbage } from "../support/garbage.ts";
 import { pushFrame } from "../support/raw-socket.ts";
+
+// As many rounds as were asked for, on however slow a machine.
+vi.setConfig({ testTimeout: 120_000 });
 
 const seed = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const rounds = Number(process.env.FUZZ_FRAMES ?? 20_000);
@@ -59,7 +62,7 @@ test("a frame is malformed, or has a topic, an event and refs that are text or n
 });
 
 test("every join payload is read, within the bounds", () => {
-  fuzz(rounds / 2, (garbage) => {
+  fuzz(rounds / 4, (garbage) => {
     const join = parseJoin(garbage.join());
     expect([join.private, join.self, join.ack, join.presenceEnabled].every((flag) => typeof flag === "boolean")).toBe(
       true,

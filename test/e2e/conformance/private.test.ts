@@ -211,6 +211,14 @@ describe.each(ways)("SQL, heard over %s", (way) => {
     const room = uniqueName("rw");
     const since = Date.now() - 1_000;
     for (const n of [1, 2, 3]) await db.query("select realtime.send($1, 'n', $2)", [{ n }, room]);
+    // What is committed may still be on its way: a first one comes and hears all of it, from the past or live.
+    const early = await asUser("newest 2.0.0", room, { replay: { since } });
+    const heardEarly = hear(early);
+    await join(early);
+    await eventually(() =>
+      expect(heardEarly.map(({ payload }) => payload)).toMatchObject([{ n: 1 }, { n: 2 }, { n: 3 }]),
+    );
+    await early.unsubscribe();
     const channel = await asUser(way, room, { replay: { since, limit: 2 } });
     const heard = hear(channel);
     await join(channel);
