@@ -13,6 +13,8 @@ export interface BindingRecord {
   readonly event: string;
   /** The object of the feed its changes come from; a wildcard has a feed of its own, `public.*` or `*.*`. */
   readonly feed: string;
+  /** The table that it is for, where its feed has others too: one of every schema. Undefined: all of the feed. */
+  readonly table: string | undefined;
   readonly conditions: readonly Condition[];
   /** Column names, those of the primary key included; undefined for all. */
   readonly select: readonly string[] | undefined;
@@ -51,7 +53,8 @@ export async function resolveBinding(
     const conditions = await Promise.all(wish.terms.map((term) => resolveTerm(term, table, role, postgres)));
     const select = wish.select && selectedColumns(wish.select, table, role);
     const readers = readersOf(table, [...conditions.map(({ column }) => column), ...(wish.select ?? [])]);
-    return compileBinding({ id, event, feed: feedOf(wish), conditions, select, readers, bare });
+    const only = wish.schema === "*" && wish.table !== "*" ? wish.table : undefined;
+    return compileBinding({ id, event, feed: feedOf(wish), table: only, conditions, select, readers, bare });
   } catch (error) {
     if (!(error instanceof FilterRefused)) throw error;
     throw new WishRefused(exceptionMessage(wish, error.message));
@@ -80,11 +83,21 @@ export function compileBinding(record: BindingRecord): Binding {
   return { record, selection, index: indexOf(conditions), passes: compileFilter(conditions) };
 }
 
-/** Whether a change is for a binding of somebody in this role. `row` is read only when there is a filter to ask. */
-export function wants({ record, passes }: Binding, role: string, operation: string, row: () => Row): boolean {
+/** A change as subscriptions see it. What has to be read out of its text is read when the first of them asks. */
+export interface Change {
+  readonly operation: string;
+  /** The table's name, without its schema. */
+  readonly table: string;
+  readonly row: Row;
+}
+
+/** Whether a change is for a binding of somebody in this role. */
+export function wants({ record, passes }: Binding, role: string, change: Change): boolean {
+  const { operation } = change;
   if (operation === "TRUNCATE" || record.readers?.includes(role) === false) return false;
   if (record.event !== "*" && record.event !== operation) return false;
-  return record.conditions.length === 0 || passes(row());
+  if (record.table !== undefined && record.table !== change.table) return false;
+  return record.conditions.length === 0 || passes(change.row);
 }
 
 /**

@@ -31,8 +31,8 @@ export class FanOut implements Deliveries {
 
   /** A row change, to everybody with a subscription that it is for: one frame for each selection of columns. */
   #change(room: Room, outgoing: Outgoing): void {
-    const { access, event } = outgoing.message;
-    for (const [membership, bindings] of room.subscriptions.matching(event, outgoing.row)) {
+    const { access } = outgoing.message;
+    for (const [membership, bindings] of room.subscriptions.matching(outgoing)) {
       if (!mayRead(access, membership.claims.role)) continue;
       const { session, topic } = membership;
       if (bindings.some(({ record }) => record.bare)) this.#offer(session, outgoing.bare(session.version, topic));

@@ -54,9 +54,10 @@ type Outcome =
 
 /** How long a join that does not ask to wait is held for a feed: stock clients give up after 10 s (protocol.md §13.1). */
 const PATIENCE_MS = 4_000;
-/** When what could not be reached is tried again (protocol.md §8.3), and what is still not captured at the second try. */
+/** When what could not be reached is tried again (protocol.md §8.3). */
 const SOON_MS = { from: 5_000, to: 10_000 };
-const LATE_MS = { from: 20_000, to: 40_000 };
+/** And what is still not captured at the second try: the gateway's sweep sees to it, no alarm is set. */
+const LATE_MS = 30_000;
 /** Between the tries of a join that waits (protocol.md §8.3). */
 const TRY_MS = { from: 100, to: 1_000 };
 
@@ -111,6 +112,8 @@ export interface RetryHost extends FeedHost {
   stands(membership: Membership): boolean;
   /** Takes up what has come of it, and tells the client. */
   opened(membership: Membership, opened: Opened): void;
+  /** Has them tried again when they are due. */
+  wakeFor(waiting: readonly Waiting[]): void;
 }
 
 /** Tries again what waits and is due. What still cannot be had waits on; the client is told when the reason changes. */
@@ -118,10 +121,9 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   const now = host.timers.now();
   const due = membership.waiting.filter(({ retryAt }) => retryAt <= now);
   const kept = membership.waiting.filter(({ retryAt }) => retryAt > now);
-  for (const { retryAt } of kept) host.timers.alarm(retryAt);
-  if (due.length === 0) return;
+  if (due.length === 0) return host.wakeFor(kept);
   // No second try while this one runs; and should this life end before it has, the next one tries.
-  const trying = due.map((waiting) => ({ ...waiting, retryAt: now + LATE_MS.to }));
+  const trying = due.map((waiting) => ({ ...waiting, retryAt: now + LATE_MS }));
   membership.waiting = [...kept, ...trying];
   const release = holdFeeds(
     host,
@@ -131,8 +133,13 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
     due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish) })),
   );
   if (host.stands(membership)) {
-    membership.waiting = membership.waiting.filter((waiting) => !trying.includes(waiting));
-    host.opened(membership, gathered(host, outcomes));
+    const opened = gathered(host, outcomes);
+    const others = membership.waiting.filter((waiting) => !trying.includes(waiting));
+    membership.waiting = others;
+    if (opened.bindings.length + opened.problems.length > 0) host.opened(membership, opened);
+    // Nothing new is not worth a write: in the next life it is tried at once.
+    else membership.waiting = [...others, ...opened.waiting];
+    host.wakeFor(membership.waiting);
   }
   release();
 }
@@ -145,14 +152,13 @@ function gathered(
   for (const { wish, told = "", outcome } of results) {
     if ("binding" in outcome) opened.bindings.push(outcome.binding);
     else if ("refused" in outcome) opened.problems.push(outcome.refused);
-    // Most rooms whose name looks like a table's are just rooms.
-    else if (wish.bare && "absent" in outcome) continue;
     else {
       const problem = "absent" in outcome ? outcome.absent : outcome.unreachable;
-      const isNews = problem !== told;
-      if (isNews && !wish.bare) opened.problems.push(problem);
-      const span = isNews || "unreachable" in outcome ? SOON_MS : LATE_MS;
-      opened.waiting.push({ wish, retryAt: timers.now() + within(span), told: problem });
+      // Most rooms whose name looks like a table's are just rooms.
+      const isNews = problem !== told && !wish.bare;
+      if (isNews) opened.problems.push(problem);
+      const isSoon = isNews || "unreachable" in outcome;
+      opened.waiting.push({ wish, retryAt: timers.now() + (isSoon ? within(SOON_MS) : LATE_MS), told: problem });
     }
   }
   return opened;
@@ -165,7 +171,11 @@ async function openSoon(host: FeedHost, who: Subscriber, wish: Wish): Promise<Ou
 
 async function openFeed(host: FeedHost, who: Subscriber, wish: Wish): Promise<Outcome> {
   try {
-    if (wish.bare && !(await host.postgres.isCaptured(wish.schema, wish.table))) return { absent: NOT_CAPTURED };
+    // A topic may name no table, and the feed of everything does not know one table's name.
+    const inQuestion = wish.bare || wish.schema === "*";
+    if (inQuestion && !(await host.postgres.isCaptured(wish.schema, wish.table))) {
+      return { absent: notCapturedMessage(wish) };
+    }
     const joined = await new Promise<Joined>((resolve) => {
       const feed = feedOf(wish);
       host.room(feed).join(joinerOf(who.session, who.claims, feed), { presence: false }, resolve);

@@ -13,10 +13,9 @@ import { isPrivateObject, parseTopic } from "../protocol/topics.ts";
 import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { FanOut } from "./fan-out.ts";
-import { type Opened, retryFeeds } from "./feeds.ts";
+import { type Opened, retryFeeds, } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
-import type { Frame } from "./outgoing.ts";
 import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
 import { membershipRates, sessionRates } from "./rates.ts";
@@ -24,7 +23,6 @@ import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
 import { reauthorize, refreshToken } from "./standing.ts";
-import type { Stored } from "./under-way.ts";
 import { echoWishes } from "./wishes.ts";
 
 const SWEEP_MS = 30_000;
@@ -264,7 +262,7 @@ export class Gateway implements RoomEvents {
     membership.waiting = [...membership.waiting, ...waiting];
     for (const binding of bindings) this.#subscribe(membership, binding);
     this.keep(membership);
-    for (const { retryAt } of waiting) this.timers.alarm(retryAt);
+    this.wakeFor(waiting);
     for (const message of problems) this.system(membership, "postgres_changes", "error", message);
     if (bindings.some(({ record }) => !record.bare)) {
       this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
@@ -275,6 +273,12 @@ export class Gateway implements RoomEvents {
     const { session, limits, claims } = parts;
     return { ...parts, rates: membershipRates(session.rates, limits, claims.role, this.now()), refreshes: 0 };
   }
+
+  /** What is due no sooner than the next sweep is seen to by it. Others are woken for at whole seconds, many at once. */
+  wakeFor(waiting: readonly Waiting[]): void 
+    for (const { retryAt } of waiting) {
+      if (retryAt < this.timers.now() + SWEEP_MS) this.timers.alarm(Math.ceil(retryAt / 1_000) * 1_000);
+    }
 
   #subscribe(membership: Membership, binding: Binding): void {
     const feedRoom = this.room(binding.record.feed);
@@ -316,31 +320,26 @@ export class Gateway implements RoomEvents {
   }
 
   /** Puts a member out for good, saying why. */
-  putOut(membership: Membership, reason: string): void {
+  putOut(membership: Membership, reason: string): void 
     this.system(membership, "system", "error", reason);
     this.drop(membership, "phx_close", {});
-  }
 
   /** Ends a membership from the server's side: `phx_error` has the client join again, `phx_close` does not. */
-  drop(membership: Membership, event: "phx_error" | "phx_close", payload: object): void {
+  drop(membership: Membership, event: "phx_error" | "phx_close", payload: object): void 
     this.#leave(membership);
     this.#over(membership, event, payload);
-  }
 
   /** Tells that a membership is over: its own join_ref in both places, or clients ignore the frame (protocol.md §10). */
-  #over({ session, joinRef, topic }: Membership, event: "phx_error" | "phx_close", payload: object): void {
+  #over({ session, joinRef, topic }: Membership, event: "phx_error" | "phx_close", payload: object): void 
     this.send(session, encodeFrame(session.version, joinRef, joinRef, topic, event, JSON.stringify(payload)));
-  }
 
-  reply(session: Session, frame: ClientFrame, status: "ok" | "error", response: object): void {
+  reply(session: Session, frame: ClientFrame, status: "ok" | "error", response: object): void 
     this.send(session, encodeReply(session.version, frame, status, response));
-  }
 
   /** Answers a broadcast that asked for an ack. One that was kept in the database is told its id (protocol.md §6.9). */
-  stored(session: Session, frame: ClientFrame, { id, persisted, error }: Parameters<Stored>[0]): void {
+  stored(session: Session, frame: ClientFrame, { id, persisted, error }: Parameters<Stored>[0]): void 
     if (error === undefined) this.reply(session, frame, "ok", persisted ? { id } : {});
     else this.reply(session, frame, "error", { error });
-  }
 
   /** Sends a system message on a channel (protocol.md §4). */
   system({ session, joinRef, topic }: Membership, extension: string, status: "ok" | "error", message: string): void {
@@ -348,11 +347,10 @@ export class Gateway implements RoomEvents {
     this.send(session, encodeFrame(session.version, joinRef, null, topic, "system", payload));
   }
 
-  send(session: Session, frame: Frame): void {
+  send(session: Session, frame: Frame): void 
     session.unread += frame.length;
     if (session.unread > MAX_UNREAD_BYTES) return this.#end(session, closes.tooSlow);
     session.socket.send(frame);
-  }
 
   #end(session: Session, { code, reason }: { code: number; reason: string }): void {
     session.socket.close(code, reason);
@@ -385,11 +383,10 @@ export class Gateway implements RoomEvents {
   }
 
   /** Tries again the row-change subscriptions that do not stand yet. */
-  #retry({ topics }: Session): void {
+  #retry({ topics }: Session): void 
     for (const topic of topics.values()) {
       if (topic.state === "joined" && topic.membership.waiting.length > 0) void retryFeeds(this, topic.membership);
     }
-  }
 
   /** Tokens that outlive the next sweep are looked at by it. */
   watchExpiry({ claims }: Membership): void {
@@ -398,7 +395,7 @@ export class Gateway implements RoomEvents {
   }
 
   /** The client joins again with whatever token it holds by then: `phx_close` would end the channel for good. */
-  #expire({ topics }: Session): void {
+  #expire({ topics }: Session): void 
     for (const topic of [...topics.values()]) {
       if (topic.state !== "joined") continue;
       const { membership } = topic;
@@ -409,42 +406,35 @@ export class Gateway implements RoomEvents {
         this.drop(membership, "phx_error", { reason: "token expired" });
       }
     }
-  }
 
   /** Seconds since a token has expired; negative before that. */
-  #late({ exp }: Claims): number {
+  #late({ exp }: Claims): number 
     return exp === null ? Number.NEGATIVE_INFINITY : this.now() / 1000 - exp;
-  }
 
   // What rooms tell.
 
-  lost(room: Room): void {
+  lost(room: Room): void 
     for (const membership of new Set([...room.members.values(), ...room.subscriptions.memberships()])) {
       this.drop(membership, "phx_error", { reason: "messages were lost, join again" });
     }
-  }
 
-  gone(room: Room, reason: string, rejoin: boolean): void {
+  gone(room: Room, reason: string, rejoin: boolean): void 
     for (const membership of [...room.members.values()]) {
       if (rejoin) this.drop(membership, "phx_error", { reason });
       else this.putOut(membership, reason);
     }
-  }
 
-  reauthorize(room: Room): void {
+  reauthorize(room: Room): void 
     void reauthorize(this, room);
-  }
 
   /** Policies have changed: asks anew what everybody in a private room may do. */
-  reauthorizeAll(): void {
+  reauthorizeAll(): void 
     for (const room of this.#rooms.values()) if (isPrivateObject(room.object)) this.reauthorize(room);
-  }
 
-  empty(room: Room): void {
+  empty(room: Room): void 
     if (this.#rooms.get(room.object) !== room) return;
     this.#rooms.delete(room.object);
     this.#ports.store.deletePosition(room.object);
-  }
 }
 
 function lengthOf(data: string | ArrayBuffer): number {

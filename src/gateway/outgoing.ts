@@ -5,17 +5,18 @@ import { encodeFrame } from "../protocol/codec.ts";
 import type { Version } from "../protocol/frames.ts";
 import { type JsonText, withMember } from "../protocol/json.ts";
 import type { Message } from "../protocol/link.ts";
-import type { Selection } from "./bindings.ts";
-import { type Row, rowOf } from "./row.ts";
+import type { Change, Selection } from "./bindings.ts";
+import { type Row, rowOf, tableOf } from "./row.ts";
 
 export type Frame = string | Uint8Array;
 
 /** A message on its way to the sockets of one gateway. */
-export class Outgoing {
+export class Outgoing implements Change {
   readonly message: Message;
   readonly #epoch: string;
   readonly #frames = new Map<string, Frame | undefined>();
   readonly #selections = new Map<string, JsonText>();
+  #table: string | undefined;
   #row: Row | undefined;
 
   constructor(message: Message, epoch: string) {
@@ -23,11 +24,20 @@ export class Outgoing {
     this.#epoch = epoch;
   }
 
+  get operation(): string {
+    return this.message.event;
+  }
+
+  get table(): string {
+    this.#table ??= tableOf(this.#text);
+    return this.#table;
+  }
+
   /** The row that filters judge. */
-  readonly row = (): Row => {
+  get row(): Row {
     this.#row ??= rowOf(this.#text);
     return this.#row;
-  };
+  }
 
   /** The frame of the message on its own topic. Undefined: this version has no form for it (binary on 1.0.0). */
   frame(version: Version, topic: string): Frame | undefined {

@@ -1,5 +1,5 @@
 // Rows as filters see them: what PostgreSQL wrote as a number keeps its text, so that no digit is lost.
-import { isObject } from "../protocol/json.ts";
+import { isObject, members } from "../protocol/json.ts";
 import { plainDecimal } from "./filters/decimals.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
@@ -30,6 +30,12 @@ export function rowOf(data: string): Row {
   const change = parseExact(data);
   const row = isObject(change) ? (change.record ?? change.old_record) : undefined;
   return isObject(row) ? row : {};
+}
+
+/** The name of the table that a change's data is of: one of its first members, so no row is read for it. */
+export function tableOf(data: string): string {
+  for (const [name, value] of members(data)) if (name === "table") return String(JSON.parse(value));
+  return "";
 }
 
 /** Parses JSON, its numbers as Numerals. */

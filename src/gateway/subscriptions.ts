@@ -1,8 +1,7 @@
 // Subscriptions of one feed: who wants its changes, found by the values of a row where their filters ask for equality.
-import { type Binding, wants } from "./bindings.ts";
+import { type Binding, type Change, wants } from "./bindings.ts";
 import { type Index, keyOf } from "./filters/filter.ts";
 import type { Membership } from "./membership.ts";
-import type { Row } from "./row.ts";
 
 interface Entry {
   readonly membership: Membership;
@@ -67,18 +66,18 @@ export class Subscriptions {
     });
   }
 
-  /** Who wants a change, each with those of their subscriptions that it is for. `row` is read only if a filter asks. */
-  matching(operation: string, row: () => Row): Map<Membership, Binding[]> {
+  /** Who wants a change, each with those of their subscriptions that it is for. */
+  matching(change: Change): Map<Membership, Binding[]> {
     const found = new Map<Membership, Binding[]>();
     const offer = ({ membership, binding }: Entry): void => {
-      if (!wants(binding, membership.claims.role, operation, row)) return;
+      if (!wants(binding, membership.claims.role, change)) return;
       const own = found.get(membership);
       if (own === undefined) found.set(membership, [binding]);
       else own.push(binding);
     };
     for (const entry of this.#unindexed) offer(entry);
     for (const { index, byKey } of this.#shelves.values()) {
-      const key = keyOf(index, row());
+      const key = keyOf(index, change.row);
       const entries = key === undefined ? undefined : byKey.get(key);
       if (entries !== undefined) for (const entry of entries) offer(entry);
     }

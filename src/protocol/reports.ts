@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { fromBase64 } from "./base64.ts";
 import { cutMembers, type JsonText, parseJson } from "./json.ts";
-import { parseTopic, wireTopic } from "./topics.ts";
+import { MAX_TOPIC_LENGTH, parseTopic, wireTopic } from "./topics.ts";
 
 /** A row of `realtime.messages` that is to be sent. */
 export interface StoredBroadcast {
@@ -27,7 +27,7 @@ const messageSchema = z.object({
     topic: z.string(),
     event: z.string().nullable(),
     private: z.boolean(),
-    bytes: z.base64().nullable(),
+    bytes: z.string().nullable(),
   }),
 });
 const slugSchema = z.object({ new: z.object({ slug: z.string() }) });
@@ -63,7 +63,7 @@ function parseBroadcast(line: string): StoredBroadcast | Unsent {
 
 /** Says of a row that nobody can be sent it. */
 export function unsent({ id, topic }: { id: string; topic: string }, reason: string): Unsent {
-  return { id, reason: `${reason} (topic ${JSON.stringify(topic)})` };
+  return { id, reason: `${reason} (topic ${JSON.stringify(topic.slice(0, MAX_TOPIC_LENGTH))})` };
 }
 
 function payloadOf(line: string): JsonText | undefined {

@@ -154,6 +154,26 @@ test("bytes reach clients of version 2.0.0 alone", async () => {
   expect(old.heard[0]?.payload).toMatchObject({ n: 1 });
 });
 
+test("payloads as large as a channel may allow itself arrive, and are kept", async () => {
+  const room = uniqueName("large");
+  await register(room, "private");
+  await db.query(
+    'update realtime.channels set metadata = \'{"limits": {"payload_bytes": 10000000}}\' where slug = $1',
+    [room],
+  );
+  const { heard } = await listen(room);
+  const size = 9_900_000;
+  await db.query("select realtime.send_binary(decode(repeat('e9', $1), 'hex'), 'blob', $2)", [size, room]);
+  await db.query("select realtime.send(jsonb_build_object('text', repeat('x', $1)), 'text', $2)", [size, room]);
+  await send(room, { n: 1 });
+  await eventually(() => expect(heard.map(({ event }) => event)).toEqual(["blob", "text", "note"]), 20_000);
+  const [blob, text] = payloads(heard);
+  expect(blob instanceof ArrayBuffer && Buffer.from(blob).equals(Buffer.alloc(size, 0xe9))).toBe(true);
+  expect(z.object({ text: z.string().length(size) }).safeParse(text).success).toBe(true);
+  const late = await listen(room, { replay: { since: 0, limit: 3 } });
+  await eventually(() => expect(late.heard.map(({ meta }) => meta?.id)).toEqual(heard.map(({ meta }) => meta?.id)));
+}, 60_000);
+
 test("a transaction that is rolled back sends nothing", async () => {
   const room = uniqueName("undone");
   const { heard } = await listen(room);

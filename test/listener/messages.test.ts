@@ -54,6 +54,10 @@ async function posted(table: "messages" | "channels" | "channel_members", count:
   return seen.map((change) => change.new ?? {});
 }
 
+function numberOf(payload: unknown): unknown {
+  return typeof payload === "object" && payload !== null && "n" in payload ? payload.n : undefined;
+}
+
 describe("realtime.send", () => {
   test("inserts a message, whose id it adds to the payload, and posts it", async () => {
     await db.query(`select realtime.send('{"text": "hi"}', 'greeting', 'room')`);
@@ -246,7 +250,7 @@ describe("realtime.messages", () => {
     await db.query(`do $$ begin for n in 0..999 loop
       perform realtime.send(jsonb_build_object('n', n), 'e', 'topic-' || n % 10); end loop; end $$`);
     const seen = await posted("messages", 1000);
-    expect(seen.map(({ payload }) => (payload as { n: number }).n)).toEqual([...Array(1000).keys()]);
+    expect(seen.map(({ payload }) => numberOf(payload))).toEqual([...Array(1000).keys()]);
   });
 
   test("messages that the edge cannot send are named in the log", async () => {
@@ -377,3 +381,33 @@ test("with prepared transactions allowed a message may be prepared, and comes wh
     await prepared.stop();
   }
 });
+
+test("what is sent while no listener runs, before PostgreSQL restarts and after, is posted once one does, in order", async () => {
+  const restarted = await startPostgres();
+  const pool = new pg.Pool({ connectionString: restarted.url, max: 1 });
+  pool.on("error", () => {});
+  const sendFrom = async (first: number) => {
+    for (let n = first; n < first + 50; n++) {
+      await pool.query("select realtime.send(jsonb_build_object('n', $1::int), 'e', 'restart')", [n]);
+    }
+  };
+  let ears: ListenerProcess | undefined;
+  try {
+    await migrate(restarted.url);
+    ears = await startListener(restarted.url, edge.url);
+    await sendFrom(0);
+    await ears.end("SIGKILL");
+    await sendFrom(50);
+    await restarted.restart();
+    ears = await startListener(restarted.url, edge.url);
+    await sendFrom(100);
+    await restarted.restart();
+    await sendFrom(150);
+    const seen = await posted("messages", 200);
+    expect(seen.map(({ payload }) => numberOf(payload))).toEqual([...Array(200).keys()]);
+  } finally {
+    await ears?.end("SIGKILL");
+    await pool.end();
+    await restarted.stop();
+  }
+}, 60_000);

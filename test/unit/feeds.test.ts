@@ -362,6 +362,20 @@ describe("topics that name a table", () => {
     expect(bare()).toEqual([{ id: 2 }]);
   });
 
+  test("a table that is captured later is found, in silence", async () => {
+    const { isCaptured } = world.postgres;
+    let captured = false;
+    world.postgres.isCaptured = async (...names) => captured && isCaptured(...names);
+    join([], {}, "1", "realtime:public:t");
+    await pass(60_000);
+    captured = true;
+    await pass(61_000);
+    change({ id: 1 });
+    await pass(100);
+    expect(bare()).toHaveLength(1);
+    expect(systems()).toEqual([]);
+  });
+
   test("is looked up again when PostgreSQL could not say", async () => {
     const { isCaptured } = world.postgres;
     let away = true;

@@ -53,7 +53,7 @@ const wish = (filter: string, more: object = {}) =>
 
 async function passes(filter: string, row: string, postgres = knowing()): Promise<boolean> {
   const binding = await resolveBinding(wish(filter), table, { role: "anon" }, postgres);
-  return wants(binding, "anon", "UPDATE", () => rowOf(`{"record":${row}}`));
+  return wants(binding, "anon", { operation: "UPDATE", table: "t", row: rowOf(`{"record":${row}}`) });
 }
 
 describe("the grammar", () => {
@@ -428,7 +428,7 @@ describe("patterns", () => {
     );
     const row = rowOf(JSON.stringify({ record: { text: `b${"a".repeat(900_000)}` } }));
     const before = performance.now();
-    expect(wants(binding, "anon", "INSERT", () => row)).toBe(false);
+    expect(wants(binding, "anon", { operation: "INSERT", table: "t", row })).toBe(false);
     expect(performance.now() - before).toBeLessThan(500);
   });
 

@@ -289,7 +289,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
    * has delivered before.
    */
   async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "moved" | "stale"> {
-    // While PostgreSQL is away what the row says must do: nobody is let in by it who could not come in otherwise.
+    // While PostgreSQL is away what the row says must do: it knew the registration when it was inserted.
     const registration = await this.#access.registration().catch(() => null);
     if (registration !== null && isPrivateType(registration.type) !== (this.#name.kind === "private")) return "moved";
     const most = registration?.limits.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
