@@ -98,6 +98,7 @@ describe.each(ways)("%s", (way) => {
     await eventually(() => expect(brief(changes[0])).toEqual(all));
     expect(brief(changes[1])).toEqual(all.slice(0, 2));
     expect(brief(changes[2])).toEqual([all[2]]);
+    expect(changes[2]?.[0]?.old).toEqual(one);
     expect(brief(changes[3])).toEqual([all[3]]);
     expect(brief(changes[4])).toEqual([all[1], all[3]]);
     // What is deleted is filtered by any column, for the whole old row is known.
