@@ -176,6 +176,22 @@ describe("several subscriptions of one channel", () => {
   });
 });
 
+test("who has left hears nothing, and who joins again hears everything once", async () => {
+  const entries = [subscription({ filter: "id=in.(1,2)" }), subscription()];
+  join(entries);
+  await pass(100);
+  world.say("g1", ann, "2", TOPIC, "phx_leave", {});
+  change({ id: 1 });
+  await pass(100);
+  expect(rows()).toEqual([]);
+  join(entries, {}, "3");
+  join(entries, {}, "4");
+  await pass(100);
+  change({ id: 2 });
+  await pass(100);
+  expect(rows().map(([matching]) => matching?.length)).toEqual([2]);
+});
+
 describe("a table that nobody captures yet", () => {
   test("is told once, and subscribed when somebody does", async () => {
     table = null;
