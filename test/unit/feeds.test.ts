@@ -302,6 +302,23 @@ describe("a join that waits", () => {
     expect(replies()).toEqual([{ status: "error", response: { reason } }]);
   });
 
+  test("keeps the feed of one subscription while it waits for another", async () => {
+    let answer = (): void => {};
+    world.postgres.literals = () =>
+      new Promise((resolve) => {
+        answer = () => resolve({ json: ["16"] });
+      });
+    join([subscription(), subscription({ table: "u", filter: "id=eq.0x10" })], options());
+    await pass(8_000);
+    answer();
+    // Before the link could have been opened anew.
+    await world.clock.pass(12);
+    expect(systems()).toEqual(["ok: Subscribed to PostgreSQL"]);
+    change({ id: 1 });
+    await pass(1_000);
+    expect(rows()).toHaveLength(1);
+  });
+
   test("does not wait without subscriptions", async () => {
     table = new Error("away");
     join([], options());
