@@ -63,10 +63,9 @@ const TRY_MS = { from: 100, to: 1_000 };
 
 /** Opens all feeds at once, not for long: what cannot be reached by then is told and waits. Never rejects. */
 export async function openFeeds(host: FeedHost, who: Subscriber, wishes: readonly Wish[]): Promise<Opened> {
-  return gathered(
-    host,
-    await Promise.all(wishes.map(async (wish) => ({ wish, outcome: await openSoon(host, who, wish) }))),
-  );
+  const ask = asking(host, who);
+  const outcomes = wishes.map(async (wish) => ({ wish, outcome: await openSoon(host, who, wish, ask) }));
+  return gathered(host, await Promise.all(outcomes));
 }
 
 /**
@@ -82,7 +81,7 @@ export async function awaitFeeds(
   let late = false;
   const untilOpen = async (wish: Wish): Promise<Binding> => {
     for (;;) {
-      const outcome = await openFeed(host, who, wish);
+      const outcome = await openFeed(host, who, wish, asking(host, who));
       if ("binding" in outcome) return outcome.binding;
       if (!("unreachable" in outcome)) throw new WishRefused("refused" in outcome ? outcome.refused : outcome.absent);
       await pause(host.timers, within(TRY_MS));
@@ -129,8 +128,9 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
     host,
     due.map(({ wish }) => wish),
   );
+  const ask = asking(host, membership);
   const outcomes = await Promise.all(
-    due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish) })),
+    due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish, ask) })),
   );
   if (host.stands(membership)) {
     const opened = gathered(host, outcomes);
@@ -164,22 +164,35 @@ function gathered(
   return opened;
 }
 
-async function openSoon(host: FeedHost, who: Subscriber, wish: Wish): Promise<Outcome> {
-  const outcome = await withLimit(host.timers, openFeed(host, who, wish), PATIENCE_MS);
+type Ask = (feed: string) => Promise<Joined>;
+
+/** Asks each feed once, however many of the subscriptions are of it. */
+function asking(host: FeedHost, who: Subscriber): Ask {
+  const answers = new Map<string, Promise<Joined>>();
+  return (feed) => {
+    const answer =
+      answers.get(feed) ??
+      new Promise((resolve) => {
+        host.room(feed).join(joinerOf(who.session, who.claims, feed), { presence: false }, resolve);
+      });
+    answers.set(feed, answer);
+    return answer;
+  };
+}
+
+async function openSoon(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): Promise<Outcome> {
+  const outcome = await withLimit(host.timers, openFeed(host, who, wish, ask), PATIENCE_MS);
   return outcome ?? { unreachable: "TimeoutOnRpcCall: Node request timeout" };
 }
 
-async function openFeed(host: FeedHost, who: Subscriber, wish: Wish): Promise<Outcome> {
+async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): Promise<Outcome> {
   try {
     // A topic may name no table, and the feed of everything does not know one table's name.
     const inQuestion = wish.bare || wish.schema === "*";
     if (inQuestion && !(await host.postgres.isCaptured(wish.schema, wish.table))) {
       return { absent: notCapturedMessage(wish) };
     }
-    const joined = await new Promise<Joined>((resolve) => {
-      const feed = feedOf(wish);
-      host.room(feed).join(joinerOf(who.session, who.claims, feed), { presence: false }, resolve);
-    });
+    const joined = await ask(feedOf(wish));
     if (joined.ok) {
       return joined.table === undefined
         ? UNREACHABLE

@@ -176,6 +176,22 @@ describe("several subscriptions of one channel", () => {
   });
 });
 
+test("who has left hears nothing, and who joins again hears everything once", async () => {
+  const entries = [subscription({ filter: "id=in.(1,2)" }), subscription()];
+  join(entries);
+  await pass(100);
+  world.say("g1", ann, "2", TOPIC, "phx_leave", {});
+  change({ id: 1 });
+  await pass(100);
+  expect(rows()).toEqual([]);
+  join(entries, {}, "3");
+  join(entries, {}, "4");
+  await pass(100);
+  change({ id: 2 });
+  await pass(100);
+  expect(rows().map(([matching]) => matching?.length)).toEqual([2]);
+});
+
 describe("a table that nobody captures yet", () => {
   test("is told once, and subscribed when somebody does", async () => {
     table = null;
@@ -284,6 +300,23 @@ describe("a join that waits", () => {
     const reason =
       "PostgresChangesSubscribeTimeout: Timed out after 2500ms waiting for the postgres_changes subscription";
     expect(replies()).toEqual([{ status: "error", response: { reason } }]);
+  });
+
+  test("keeps the feed of one subscription while it waits for another", async () => {
+    let answer = (): void => {};
+    world.postgres.literals = () =>
+      new Promise((resolve) => {
+        answer = () => resolve({ json: ["16"] });
+      });
+    join([subscription(), subscription({ table: "u", filter: "id=eq.0x10" })], options());
+    await pass(8_000);
+    answer();
+    // Before the link could have been opened anew.
+    await world.clock.pass(12);
+    expect(systems()).toEqual(["ok: Subscribed to PostgreSQL"]);
+    change({ id: 1 });
+    await pass(1_000);
+    expect(rows()).toHaveLength(1);
   });
 
   test("does not wait without subscriptions", async () => {

@@ -1,4 +1,5 @@
 // Filters: what clients write, what it means to a table, and which rows pass.
+import { postgresChangesFilter } from "@supabase/supabase-js";
 import { describe, expect, test } from "vitest";
 import { resolveBinding, wants } from "../../src/gateway/bindings.ts";
 import { parseArray } from "../../src/gateway/filters/array-literals.ts";
@@ -9,6 +10,7 @@ import type { Postgres } from "../../src/gateway/ports.ts";
 import { rowOf } from "../../src/gateway/row.ts";
 import { parseWish, WishRefused } from "../../src/gateway/wishes.ts";
 import type { Column, Table } from "../../src/protocol/tables.ts";
+import { seededRandom } from "../support/world.ts";
 
 const readers = ["anon", "service_role"];
 const sqlTypes: Record<string, string> = { int4: "integer", int8: "bigint", bool: "boolean" };
@@ -103,6 +105,22 @@ describe("the grammar", () => {
     expect(() => parseFilter(filter)).toThrow(new BadFilter(reason));
     expect(() => wish(filter)).toThrow(`Error parsing \`filter\` params: ${reason}`);
   });
+});
+
+test("what the stock client's builder writes is read as it was meant, whatever is in the values", () => {
+  const random = seededRandom(7);
+  const pick = (from: string): string => from[Math.floor(random() * from.length)] ?? "";
+  const value = (): string => `x${Array.from({ length: 6 }, () => pick('ab,.()"\\= %_é')).join("")}`;
+  for (let round = 0; round < 500; round++) {
+    const [a, b, c] = [value(), value(), value()];
+    const [first, second, third] = parseFilter(
+      postgresChangesFilter().eq("c", a).not("c", "in", [b, c]).like("c", c).build(),
+    );
+    expect(first).toEqual({ column: "c", operator: "eq", value: a, negated: false });
+    expect(second).toMatchObject({ operator: "in", negated: true });
+    expect(parseArray(second?.value ?? "")).toEqual([...new Set([b, c])]);
+    expect(third?.value).toBe(c);
+  }
 });
 
 describe("arrays as PostgreSQL writes them", () => {
