@@ -48,8 +48,9 @@ begin
       'read', jsonb_build_object('broadcast', 'granted', 'presence', 'granted'),
       'write', jsonb_build_object('broadcast', 'granted', 'presence', 'granted', 'persistence', 'granted'));
   end if;
-  -- "none" is no role but, to SET ROLE, the session's own.
-  if not exists (select from pg_roles r where r.rolname = acting_role) then
+  -- "none" is no role but, to SET ROLE, the session's own. A role that we may not take may do nothing here.
+  if not exists (select from pg_roles r where r.rolname = acting_role and pg_has_role(current_user, r.oid,
+      case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end)) then
     return jsonb_build_object('channel', channel,
       'read', jsonb_build_object('broadcast', 'denied', 'presence', 'denied'),
       'write', jsonb_build_object('broadcast', 'denied', 'presence', 'denied', 'persistence', 'denied'));
@@ -69,7 +70,7 @@ begin
     perform pg_catalog.set_config('role', acting_role, true);
     begin
       select pg_catalog.array_agg(m.extension) into readable from realtime.messages m where m.id = any (probes);
-    exception when others then
+    exception when others or assert_failure then
       read_failed := true;
     end;
     foreach extension in array '{broadcast,presence,persistence}'::text[] loop
@@ -81,7 +82,7 @@ begin
       exception
         when sqlstate 'NS900' then null;
         when insufficient_privilege then writes := writes || pg_catalog.jsonb_build_object(extension, 'denied');
-        when others then writes := writes || pg_catalog.jsonb_build_object(extension, 'failed');
+        when others or assert_failure then writes := writes || pg_catalog.jsonb_build_object(extension, 'failed');
       end;
     end loop;
     raise exception using errcode = 'NS901';

@@ -2,12 +2,21 @@
 import type { Batch, BatchHeader } from "../protocol/changes.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
 import { MAX_RESUME, MAX_RESUME_LENGTH } from "../protocol/limits.ts";
-import { type Body, broadcastBody, type Joined, type Message, type PresenceDiff, type Up } from "../protocol/link.ts";
+import {
+  type Admission,
+  type Body,
+  broadcastBody,
+  type Joined,
+  type Joiner,
+  type Message,
+  type PresenceDiff,
+  type Up,
+} from "../protocol/link.ts";
 import { comparePositions, type Position } from "../protocol/positions.ts";
 import type { StoredBroadcast } from "../protocol/reports.ts";
 import { allRights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
-import { admit, unauthorized } from "./admission.ts";
+import { admit, away, unauthorized } from "./admission.ts";
 import { Listeners } from "./listeners.ts";
 import { Parcel } from "./parcel.ts";
 import type { ChannelPorts, Link } from "./ports.ts";
@@ -20,6 +29,9 @@ import { Sequence } from "./sequence.ts";
 const WRITE_WINDOW_MS = 250;
 /** How long a gateway that lost its link may take to come back before its sessions count as gone. */
 const GATEWAY_GRACE_MS = 10_000;
+
+/** A judgement that is overtaken by reports so often is given up. */
+const MAX_JUDGEMENTS = 5;
 
 type Draft = Omit<Message, "seq" | "at">;
 type Call<T extends Up["t"]> = Extract<Up, { t: T }>;
@@ -35,6 +47,8 @@ export class Channel {
   readonly #missing = new Map<string, number>();
   readonly #listeners: Listeners;
   #recentIds: RecentIds | undefined;
+  /** How often rights were reported to have changed. */
+  #reports = 0;
   /** Unix ms of the last write to the ring. */
   #writtenAt = 0;
   #writeDue = false;
@@ -123,7 +137,7 @@ export class Channel {
   }
 
   async #join(link: Link, { call, joiner, presence, replay, resume }: Call<"join">): Promise<void> {
-    const admission = await admit(this.name, joiner, this.#ports.access);
+    const admission = await this.#judge(joiner);
     if (!admission.ok) return link.send({ t: "joined", call, result: admission });
     // Known since the admission; for who may come in without knowing, it is no matter.
     const table = this.name.kind === "feed" ? await this.#ports.access.table().catch(() => null) : null;
@@ -169,15 +183,26 @@ export class Channel {
 
   /** Answers what a member may do now, and whether they may stay at all. */
   async #admit(link: Link, { call, joiner, notBefore, presence }: Call<"admit">): Promise<void> {
-    const result = await admit(this.name, joiner, this.#ports.access, notBefore);
+    const result = await this.#judge(joiner, notBefore);
     link.send({ t: "admitted", call, result });
     if (presence && result.ok && result.rights?.read.presence === "granted") this.#sendState(link, joiner.session);
   }
 
-  /** The rights of everybody here may have changed: every gateway asks anew for its members. */
-  reauthorize(): void {
-    this.#ports.access.forgetRights();
-    for (const link of this.#links.values()) link.send({ t: "reauthorize" });
+  /** Judges somebody by what holds when the answer comes: what was reported while it was asked may be against it. */
+  async #judge(joiner: Joiner, notBefore = 0): Promise<Admission> {
+    for (let turn = 0; turn < MAX_JUDGEMENTS; turn++) {
+      const reports = this.#reports;
+      const admission = await admit(this.name, joiner, this.#ports.access, notBefore);
+      if (reports === this.#reports) return admission;
+    }
+    return away;
+  }
+
+  /** The rights of these users here, or of everybody, may have changed: every gateway asks anew for its members. */
+  reauthorize(users?: readonly string[]): void {
+    this.#reports++;
+    this.#ports.access.forgetRights(users);
+    for (const link of this.#links.values()) link.send({ t: "reauthorize", ...(users && { users }) });
   }
 
   /**

@@ -101,8 +101,8 @@ export interface ChannelAccess {
   registration(): Promise<Registration | null>;
   /** What somebody may do in this private room, not as it was known before `notBefore` (unix ms). */
   rights(joiner: Joiner, notBefore: number): Promise<Rights>;
-  /** Has rights asked for anew. */
-  forgetRights(): void;
+  /** Has the rights of these users, or of everybody, asked for anew. */
+  forgetRights(users?: readonly string[]): void;
   /** The table of this feed; null when nobody captures it. */
   table(): Promise<Table | null>;
 }

@@ -7,7 +7,7 @@ import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
 import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
 import type { Position } from "../protocol/positions.ts";
-import { allRights } from "../protocol/rights.ts";
+import { allRights, noRights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { isPrivateObject, parseTopic } from "../protocol/topics.ts";
 import { type Binding, compileBinding } from "./bindings.ts";
@@ -23,7 +23,7 @@ import { membershipRates, sessionRates } from "./rates.ts";
 import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
-import { reauthorize, refreshToken } from "./standing.ts";
+import { newTokens, reauthorize, refreshToken } from "./standing.ts";
 import { SWEEP_MS, secondsLate, sweep, watchExpiry } from "./sweep.ts";
 import type { Stored } from "./under-way.ts";
 import { echoWishes } from "./wishes.ts";
@@ -79,19 +79,22 @@ export class Gateway implements RoomEvents {
     for (const [id, socket] of sockets) {
       if (!this.sessions.has(id)) socket.close(closes.restarting.code, closes.restarting.reason);
     }
+    const unjudged = new Set<Room>();
     for (const record of store.joins()) {
       const session = this.sessions.get(record.session);
       if (session === undefined) continue;
       const bindings = record.bindings.map(compileBinding);
       for (const { feed } of record.bindings) this.room(feed, positions.get(feed));
       const room = this.room(record.object, positions.get(record.object));
-      // A join of an earlier deploy was judged by what held then.
-      const { rights = allRights, limits = {} } = record;
+      // A join of an earlier deploy is judged again where it must be.
+      const { rights = isPrivateObject(record.object) ? noRights : allRights, limits = {} } = record;
+      if (record.rights === undefined) unjudged.add(room);
       this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits }));
     }
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
     for (const room of this.#rooms.values()) room.open();
+    for (const room of unjudged) this.reauthorize(room);
   }
 
   /** The room of a channel object, made when it is first asked for; `position` is where a last life stopped. */
@@ -126,7 +129,12 @@ export class Gateway implements RoomEvents {
     if (frame.event === "phx_join") return this.#join(session, frame);
     const topic = session.topics.get(frame.topic);
     if (topic?.state === "joined") return this.#toMember(topic.membership, frame);
-    if (topic?.state === "joining") return this.#queue(session, topic.waiting, frame, length);
+    if (topic?.state === "joining") {
+      // A join that is left before its answer is over at once: no answer to it is awaited any more.
+      const isOver = frame.event === "phx_leave" && (frame.joinRef === null || frame.joinRef === topic.joinRef);
+      if (!isOver) return this.#queue(session, topic.waiting, frame, length);
+      session.topics.delete(frame.topic);
+    }
     if (frame.event === "phx_leave") return this.reply(session, frame, "ok", {});
     this.reply(session, frame, "error", { reason: "unmatched topic" });
   }
@@ -266,9 +274,14 @@ export class Gateway implements RoomEvents {
     }
   }
 
-  #membership(parts: Omit<Membership, "rates" | "refreshes">): Membership {
+  #membership(parts: Omit<Membership, "rates" | "tokens" | "turn">): Membership {
     const { session, limits, claims } = parts;
-    return { ...parts, rates: membershipRates(session.rates, limits, claims.role, this.now()), refreshes: 0 };
+    return {
+      ...parts,
+      rates: membershipRates(session.rates, limits, claims.role, this.now()),
+      tokens: newTokens(this.now()),
+      turn: 0,
+    };
   }
 
   /** What is due no sooner than the next sweep is seen to by it. Others are woken for at whole seconds, many at once. */
@@ -293,7 +306,7 @@ export class Gateway implements RoomEvents {
   }
 
   /** Writes a membership down for the gateway's next life. */
-  keep({ session, room, bindings, rates: _rates, refreshes: _refreshes, ...wishes }: Membership): void {
+  keep({ session, room, bindings, rates: _rates, tokens: _tokens, turn: _turn, ...wishes }: Membership): void {
     const records = bindings.map(({ record }) => record);
     this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object, bindings: records });
   }
@@ -321,6 +334,12 @@ export class Gateway implements RoomEvents {
   putOut(membership: Membership, reason: string): void {
     this.system(membership, "system", "error", reason);
     this.drop(membership, "phx_close", {});
+  }
+
+  /** Puts a member out whose token has expired: the client joins again with whatever token it holds by then. */
+  expired(membership: Membership, message: string): void {
+    this.system(membership, "system", "error", message);
+    this.drop(membership, "phx_error", { reason: "token expired" });
   }
 
   /** Ends a membership from the server's side: `phx_error` has the client join again, `phx_close` does not. */
@@ -393,8 +412,8 @@ export class Gateway implements RoomEvents {
     }
   }
 
-  reauthorize(room: Room): void {
-    void reauthorize(this, room);
+  reauthorize(room: Room, users?: readonly string[]): void {
+    void reauthorize(this, room, users);
   }
 
   /** Policies have changed: asks anew what everybody in a private room may do. */

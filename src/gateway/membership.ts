@@ -10,6 +10,7 @@ import type { Waiting } from "./feeds.ts";
 import type { SessionRates } from "./rates.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
+import type { Tokens } from "./standing.ts";
 
 export interface Membership {
   readonly session: Session;
@@ -23,8 +24,10 @@ export interface Membership {
   rights: Rights;
   limits: Partial<ChannelLimits>;
   rates: Pick<SessionRates, "messages" | "presence">;
-  /** How many tokens have come on the open channel. */
-  refreshes: number;
+  /** The tokens that come on the open channel. */
+  readonly tokens: Tokens;
+  /** Counts the judgements asked for: only the newest counts. */
+  turn: number;
   readonly self: boolean;
   readonly ack: boolean;
   readonly presenceKey: string;

@@ -32,8 +32,8 @@ export interface RoomEvents {
   /** What was missed while the link was down cannot be had: members have to start anew. */
   lost(room: Room): void;
   gone(room: Room, reason: string, rejoin: boolean): void;
-  /** The rights of everybody here may have changed. */
-  reauthorize(room: Room): void;
+  /** The rights of these users, or of everybody, may have changed here. */
+  reauthorize(room: Room, users: readonly string[] | undefined): void;
   /** Nobody is here and the link is closed for good: forget the room. */
   empty(room: Room): void;
 }
@@ -252,7 +252,7 @@ export class Room {
         this.#calls.answer(down);
         return this.release();
       case "reauthorize":
-        return this.#events.reauthorize(this);
+        return this.#events.reauthorize(this, down.users);
       case "stored":
         this.#underWay.settle(down);
         return this.release();

@@ -166,8 +166,8 @@ export type Down =
   | { readonly t: "state"; readonly session: string | null; readonly state: PresenceState }
   | ({ readonly t: "diff" } & PresenceDiff)
   | { readonly t: "admitted"; readonly call: number; readonly result: Admission }
-  /** The rights of everybody in a private room may have changed: ask again. */
-  | { readonly t: "reauthorize" }
+  /** The rights of these users, or of everybody, may have changed: ask again. */
+  | { readonly t: "reauthorize"; readonly users?: readonly string[] }
   /** A publish that asked for an ack is durable, in the database too if it is `persisted`, or was refused. */
   | { readonly t: "stored"; readonly id: string; readonly persisted?: true; readonly error?: string }
   | { readonly t: "done"; readonly call: number; readonly error?: string }

@@ -48,8 +48,8 @@ export class CachedAccess implements ChannelAccess {
     return this.#rights.get(joiner, notBefore);
   }
 
-  forgetRights(): void {
-    this.#rights.clear();
+  forgetRights(users?: readonly string[]): void {
+    this.#rights.forget(users);
   }
 
   /** One round trip, in which the registration is told too. */

@@ -232,8 +232,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
   }
 
-  /** Members, or the policies that decide, have changed: who is in has to be judged anew. */
-  async reauthorize(): Promise<void> {
+  async reauthorize(users?: readonly string[]): Promise<void> {
+    this.#core.reauthorize(users);
+  }
+
+  async policiesChanged(): Promise<void> {
     this.#core.reauthorize();
     this.#clients.reauthorizeAll();
   }
@@ -284,14 +287,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   /**
-   * Takes messages that were inserted into `realtime.messages`, in their order, each once; answers those that are too
-   * large. `moved`: the name is registered as the other kind of room, which is to take them. `stale`: a newer listener
-   * has delivered before.
+   * Takes messages that were inserted into `realtime.messages`, in their order, each once, and answers those that are too
+   * large. `stale`: a newer listener has delivered before. The row says in which room they belong, by what the channel was
+   * registered as when they were inserted: what is remembered here may be older.
    */
-  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "moved" | "stale"> {
-    // While PostgreSQL is away what the row says must do: it knew the registration when it was inserted.
+  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "stale"> {
     const registration = await this.#access.registration().catch(() => null);
-    if (registration !== null && isPrivateType(registration.type) !== (this.#name.kind === "private")) return "moved";
     const most = registration?.limits.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
     const large = new Set(broadcasts.filter(({ payload }) => exceeds(payload, most)));
     const fitting = broadcasts.filter((broadcast) => !large.has(broadcast));
