@@ -5,7 +5,7 @@ import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
-import { LISTENER_IDLE_MS, type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
+import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
 import type { Position } from "../protocol/positions.ts";
 import { allRights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
@@ -13,7 +13,7 @@ import { isPrivateObject, parseTopic } from "../protocol/topics.ts";
 import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { FanOut } from "./fan-out.ts";
-import { type Opened, retryFeeds, type Waiting } from "./feeds.ts";
+import type { Opened, Waiting } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame } from "./outgoing.ts";
@@ -24,10 +24,9 @@ import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
 import { reauthorize, refreshToken } from "./standing.ts";
+import { SWEEP_MS, secondsLate, sweep, watchExpiry } from "./sweep.ts";
 import type { Stored } from "./under-way.ts";
 import { echoWishes } from "./wishes.ts";
-
-const SWEEP_MS = 30_000;
 
 export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
@@ -47,7 +46,7 @@ export class Gateway implements RoomEvents {
   open(record: SessionRecord, socket: Socket): void {
     this.sessions.set(record.id, this.#session(record, socket));
     this.#ports.store.putSession(record);
-    this.#ports.timers.alarm(this.now() + SWEEP_MS);
+    this.timers.alarm(this.now() + SWEEP_MS);
   }
 
   #session(record: SessionRecord, socket: Socket): Session {
@@ -113,7 +112,7 @@ export class Gateway implements RoomEvents {
     session.unread = 0;
     const most = this.limits.frameBytes;
     const tooLarge = typeof data === "string" ? exceeds(data, most) : data.byteLength > most;
-    if (tooLarge) return this.#end(session, closes.frameTooLarge);
+    if (tooLarge) return this.end(session, closes.frameTooLarge);
     try {
       this.#dispatch(session, decodeFrame(session.version, data), lengthOf(data));
     } catch (error) {
@@ -192,13 +191,9 @@ export class Gateway implements RoomEvents {
     return this.#ports.databaseReady();
   }
 
-  after(ms: number, run: () => void): void {
-    this.#ports.timers.after(ms, run);
-  }
-
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
     if (token !== undefined) return this.#ports.verify(token);
-    const late = this.#late(session.claims);
+    const late = secondsLate(session.claims, this.now());
     if (late < 0) return session.claims;
     throw new JoinRefused(`InvalidJWTToken: Token has expired ${Math.round(late)} seconds ago`);
   }
@@ -294,7 +289,7 @@ export class Gateway implements RoomEvents {
     membership.room.members.set(membership.session.id, membership);
     membership.room.entered();
     for (const binding of membership.bindings) this.#subscribe(membership, binding);
-    this.watchExpiry(membership);
+    watchExpiry(this, membership);
   }
 
   /** Writes a membership down for the gateway's next life. */
@@ -357,11 +352,12 @@ export class Gateway implements RoomEvents {
 
   send(session: Session, frame: Frame): void {
     session.unread += frame.length;
-    if (session.unread > MAX_UNREAD_BYTES) return this.#end(session, closes.tooSlow);
+    if (session.unread > MAX_UNREAD_BYTES) return this.end(session, closes.tooSlow);
     session.socket.send(frame);
   }
 
-  #end(session: Session, { code, reason }: { code: number; reason: string }): void {
+  /** Ends a socket, saying why. */
+  end(session: Session, { code, reason }: { code: number; reason: string }): void {
     session.socket.close(code, reason);
     this.closed(session.id);
   }
@@ -376,51 +372,10 @@ export class Gateway implements RoomEvents {
     this.#ports.store.deleteSession(id);
   }
 
-  /** Closes sockets that have been silent too long (protocol.md §1.5), and ends what an expired token had opened. */
+  /** See `sweep`. */
   alarm(): void {
-    const now = this.now();
-    for (const session of [...this.sessions.values()]) {
-      // Some clients know no heartbeats: one that has joined something says no more, and only listens.
-      const listens = session.heartbeats === undefined && session.topics.size > 0;
-      if (session.lastSeen < now - (listens ? LISTENER_IDLE_MS : this.limits.idleMs)) this.#end(session, closes.idle);
-      else {
-        this.#expire(session);
-        this.#retry(session);
-      }
-    }
-    if (this.sessions.size > 0) this.#ports.timers.alarm(this.now() + SWEEP_MS);
-  }
-
-  /** Tries again the row-change subscriptions that do not stand yet. */
-  #retry({ topics }: Session): void {
-    for (const topic of topics.values()) {
-      if (topic.state === "joined" && topic.membership.waiting.length > 0) void retryFeeds(this, topic.membership);
-    }
-  }
-
-  /** Tokens that outlive the next sweep are looked at by it. */
-  watchExpiry({ claims }: Membership): void {
-    const expiresAt = (claims.exp ?? Number.POSITIVE_INFINITY) * 1000;
-    if (expiresAt < this.now() + SWEEP_MS) this.#ports.timers.alarm(expiresAt);
-  }
-
-  /** The client joins again with whatever token it holds by then: `phx_close` would end the channel for good. */
-  #expire({ topics }: Session): void {
-    for (const topic of [...topics.values()]) {
-      if (topic.state !== "joined") continue;
-      const { membership } = topic;
-      const late = this.#late(membership.claims);
-      if (late < 0) this.watchExpiry(membership);
-      else {
-        this.system(membership, "system", "error", `Token has expired ${Math.round(late)} seconds ago`);
-        this.drop(membership, "phx_error", { reason: "token expired" });
-      }
-    }
-  }
-
-  /** Seconds since a token has expired; negative before that. */
-  #late({ exp }: Claims): number {
-    return exp === null ? Number.NEGATIVE_INFINITY : this.now() / 1000 - exp;
+    sweep(this);
+    if (this.sessions.size > 0) this.timers.alarm(this.now() + SWEEP_MS);
   }
 
   // What rooms tell.

@@ -9,6 +9,7 @@ import type { Gateway } from "./gateway.ts";
 import { joinerOf, type Membership } from "./membership.ts";
 import { membershipRates } from "./rates.ts";
 import type { Room } from "./room.ts";
+import { watchExpiry } from "./sweep.ts";
 
 /** Members whose rights are asked for at once when those of a whole room may have changed. */
 const AT_ONCE = 500;
@@ -39,7 +40,7 @@ async function takeClaims(gateway: Gateway, membership: Membership, claims: Clai
   if (isPrivateObject(membership.room.object) && !(await rejudge(gateway, membership, claims, 0))) return;
   membership.claims = claims;
   gateway.keep(membership);
-  gateway.watchExpiry(membership);
+  watchExpiry(gateway, membership);
   if (membership.bindings.some(({ record }) => !record.bare))
     gateway.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
 }

@@ -52,8 +52,8 @@ const STATEMENT_TIMEOUT_MS = 10_000;
 const NOT_MIGRATED = new Set(["42P01", "3F000", "42883", "42703"]);
 /** Class of the errors that the schema's own functions raise. */
 const OWN_CLASS = "NS";
-/** Class of values that PostgreSQL cannot hold, such as the character NUL. */
-const UNFIT_CLASS = "22";
+/** Classes of values that PostgreSQL cannot hold, such as the character NUL, or JSON nested deeper than its stack. */
+const UNFIT = /^(22|54)/;
 /** A lock was not had in time: somebody else's transaction holds the table. */
 export const LOCKED = "55P03";
 /** Classes of "not now": connection lost, out of resources, operator intervention, database starting up. */
@@ -101,7 +101,7 @@ function storeError(error: unknown): unknown {
     const message = error.hint === undefined ? error.message : `${error.message}. ${error.hint}`;
     return new StatementRefused(code, message, { cause: error });
   }
-  if (code.startsWith(UNFIT_CLASS)) {
+  if (UNFIT.test(code)) {
     return new StatementRefused(code, `PostgreSQL cannot hold a value given: ${error.message}`, { cause: error });
   }
   if (code === LOCKED) {
