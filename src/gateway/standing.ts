@@ -4,7 +4,7 @@ import type { ClientFrame } from "../protocol/frames.ts";
 import { isObject } from "../protocol/json.ts";
 import type { Admission } from "../protocol/link.ts";
 import { allRights, type Right, type Rights } from "../protocol/rights.ts";
-import { isPrivateObject } from "../protocol/topics.ts";
+import { isFeedObject, isPrivateObject } from "../protocol/topics.ts";
 import type { Gateway } from "./gateway.ts";
 import { joinerOf, type Membership } from "./membership.ts";
 import { membershipRates } from "./rates.ts";
@@ -24,7 +24,7 @@ export function refreshToken(gateway: Gateway, membership: Membership, frame: Cl
   const stands = (): boolean => membership.refreshes === turn && gateway.stands(membership);
   gateway.claimsOf(membership.session, token).then(
     (claims) => {
-      if (stands() && !sameClaims(claims, membership.claims)) void takeClaims(gateway, membership, claims);
+      if (stands() && !sameClaims(claims, membership.claims)) void takeClaims(gateway, membership, claims, stands);
     },
     (error: unknown) => {
       if (stands()) refuseToken(gateway, membership, error);
@@ -36,13 +36,40 @@ function sameClaims(a: Claims, b: Claims): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
-async function takeClaims(gateway: Gateway, membership: Membership, claims: Claims): Promise<void> {
+async function takeClaims(
+  gateway: Gateway,
+  membership: Membership,
+  claims: Claims,
+  stands: () => boolean,
+): Promise<void> {
   if (isPrivateObject(membership.room.object) && !(await rejudge(gateway, membership, claims, 0))) return;
+  const viewer = await gateway.viewerOf(claims);
+  const isKnown = viewer.key === membership.viewer.key || (await introduce(gateway, membership, { claims, viewer }));
+  if (!stands()) return;
+  // Rows must not be shown to who is not their bearer any more: the client joins again with its new token.
+  if (!isKnown) return gateway.drop(membership, "phx_error", { reason: "the token could not be taken, join again" });
   membership.claims = claims;
+  membership.viewer = viewer;
   gateway.keep(membership);
   watchExpiry(gateway, membership);
   if (membership.bindings.some(({ record }) => !record.bare))
     gateway.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
+}
+
+/** Has every feed of a membership know a new viewer before it counts as one. False when one of them does not. */
+async function introduce(
+  gateway: Gateway,
+  { session, room, bindings }: Membership,
+  bearer: Pick<Membership, "claims" | "viewer">,
+): Promise<boolean> {
+  const feeds = new Set([room.object, ...bindings.map(({ record }) => record.feed)].filter(isFeedObject));
+  const answers = [...feeds].map(
+    (feed) =>
+      new Promise<boolean>((resolve) => {
+        gateway.room(feed).join(joinerOf({ session, ...bearer }, feed), { presence: false }, ({ ok }) => resolve(ok));
+      }),
+  );
+  return (await Promise.all(answers)).every((ok) => ok);
 }
 
 /** An expired token is renewed and the client joins again by itself; one that never was any good is final. */
@@ -71,7 +98,7 @@ export async function reauthorize(gateway: Gateway, room: Room): Promise<void> {
 async function rejudge(gateway: Gateway, membership: Membership, claims: Claims, notBefore: number): Promise<boolean> {
   const { session, room, rights } = membership;
   const question = {
-    joiner: joinerOf(session, claims, room.object),
+    joiner: joinerOf({ session, claims, viewer: membership.viewer }, room.object),
     notBefore,
     presence: membership.presenceEnabled && rights.read.presence !== "granted",
   };

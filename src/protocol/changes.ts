@@ -215,9 +215,7 @@ export function unauthorizedData(data: JsonText): JsonText {
 /** The `data` of a change with no more than these columns of the row as it was. */
 export function selectBefore(data: JsonText, selected: ReadonlySet<string>): JsonText {
   return mapMembers(data, (member, text) =>
-    member === "old_record"
-      ? mapMembers(text, (column, value) => (selected.has(column) ? value : undefined))
-      : text,
+    member === "old_record" ? mapMembers(text, (column, value) => (selected.has(column) ? value : undefined)) : text,
   );
 }
 

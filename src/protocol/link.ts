@@ -30,8 +30,10 @@ export interface Sight {
 
 /** Who may see a row change: its row, the new one or that of a DELETE, and how much of it. */
 export interface Access extends Sight {
-  /** Of an UPDATE, who may see the row as it was, where they are not the same; others hear of its `key` alone. */
-  readonly before?: Sight & { readonly key: readonly string[] };
+  /** Of an UPDATE, who may see the row as it was, where they are not the same. */
+  readonly before?: Sight;
+  /** The key of the table, which is all that others get of the row as it was. */
+  readonly key?: readonly string[];
   /** What roles may read that may not read every column. */
   readonly columns?: Readonly<Record<string, readonly string[]>>;
   /** Roles that may not read the key: they hear that there is a change, and nothing of it (protocol.md §8.6). */
@@ -98,8 +100,10 @@ export type Up =
       /** Of a feed: all viewers that its subscribers here have. */
       readonly viewers?: readonly Viewer[];
     }
-  /** All viewers that the subscribers of a feed have here now: asked for, or because some have gone. */
+  /** All viewers that the subscribers of a feed have here, asked for. */
   | { readonly t: "viewers"; readonly viewers: readonly Viewer[] }
+  /** Nobody here sees a feed as these viewers any more. */
+  | { readonly t: "unview"; readonly keys: readonly string[] }
   | {
       readonly t: "join";
       readonly call: number;
