@@ -6,10 +6,12 @@ import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
 import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
+import type { Viewer } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
 import { allRights, noRights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
-import { isPrivateObject, parseTopic } from "../protocol/topics.ts";
+import { isFeedObject, isPrivateObject, parseTopic } from "../protocol/topics.ts";
+import { viewerOf } from "../protocol/viewers.ts";
 import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { FanOut } from "./fan-out.ts";
@@ -87,9 +89,13 @@ export class Gateway implements RoomEvents {
       for (const { feed } of record.bindings) this.room(feed, positions.get(feed));
       const room = this.room(record.object, positions.get(record.object));
       // A join of an earlier deploy is judged again where it must be.
-      const { rights = isPrivateObject(record.object) ? noRights : allRights, limits = {} } = record;
+      const {
+        rights = isPrivateObject(record.object) ? noRights : allRights,
+        limits = {},
+        viewer = nobody(record.claims.role),
+      } = record;
       if (record.rights === undefined) unjudged.add(room);
-      this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits }));
+      this.#enter(this.#membership({ ...record, session, room, bindings, viewer, rights, limits }));
     }
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
@@ -206,6 +212,10 @@ export class Gateway implements RoomEvents {
     throw new JoinRefused(`InvalidJWTToken: Token has expired ${Math.round(late)} seconds ago`);
   }
 
+  viewerOf(claims: Claims): Promise<Viewer> {
+    return viewerOf(claims, this.#ports.digest);
+  }
+
   #join(session: Session, frame: ClientFrame): void {
     const topic = parseTopic(frame.topic);
     if ("reason" in topic) return this.reply(session, frame, "error", topic);
@@ -244,11 +254,11 @@ export class Gateway implements RoomEvents {
   }
 
   #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
-    const { room, request, claims, presenceKey, opened, joined } = admitted;
+    const { room, request, claims, viewer, presenceKey, opened, joined } = admitted;
     const { self, ack, presenceEnabled } = request;
     const { ok: _ok, rights = allRights, limits = {}, table: _table, ...standing } = joined;
     const membership = this.#membership({
-      ...{ session, room, claims, rights, limits, self, ack, presenceKey, presenceEnabled },
+      ...{ session, room, claims, viewer, rights, limits, self, ack, presenceKey, presenceEnabled },
       topic: frame.topic,
       joinRef: frame.joinRef,
       tracked: null,
@@ -293,6 +303,7 @@ export class Gateway implements RoomEvents {
 
   #subscribe(membership: Membership, binding: Binding): void {
     const feedRoom = this.room(binding.record.feed);
+    feedRoom.views(membership.viewer);
     feedRoom.subscriptions.add(membership, binding);
     feedRoom.entered();
   }
@@ -300,6 +311,7 @@ export class Gateway implements RoomEvents {
   #enter(membership: Membership): void {
     membership.session.topics.set(membership.topic, { state: "joined", membership });
     membership.room.members.set(membership.session.id, membership);
+    if (isFeedObject(membership.room.object)) membership.room.views(membership.viewer);
     membership.room.entered();
     for (const binding of membership.bindings) this.#subscribe(membership, binding);
     watchExpiry(this, membership);
@@ -421,11 +433,21 @@ export class Gateway implements RoomEvents {
     for (const room of this.#rooms.values()) if (isPrivateObject(room.object)) this.reauthorize(room);
   }
 
+  /** Has feeds let go of viewers that nobody here is any more. */
+  forgetViewers(): void {
+    for (const room of this.#rooms.values()) room.forgetViewers();
+  }
+
   empty(room: Room): void {
     if (this.#rooms.get(room.object) !== room) return;
     this.#rooms.delete(room.object);
     this.#ports.store.deletePosition(room.object);
   }
+}
+
+/** A viewer without claims: of a join of an earlier deploy no more is known. */
+function nobody(role: string): Viewer {
+  return { key: `role ${role}`, role, claims: {} };
 }
 
 function lengthOf(data: string | ArrayBuffer): number {

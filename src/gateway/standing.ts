@@ -4,7 +4,7 @@ import type { ClientFrame } from "../protocol/frames.ts";
 import { isObject } from "../protocol/json.ts";
 import type { Admission } from "../protocol/link.ts";
 import { allRights, type Right } from "../protocol/rights.ts";
-import { isPrivateObject } from "../protocol/topics.ts";
+import { isFeedObject, isPrivateObject } from "../protocol/topics.ts";
 import type { Gateway } from "./gateway.ts";
 import { joinerOf, type Membership } from "./membership.ts";
 import { membershipRates, Rate } from "./rates.ts";
@@ -66,9 +66,10 @@ function takeToken(gateway: Gateway, membership: Membership, token: string): voi
   gateway.claimsOf(membership.session, token).then(
     (claims) => {
       if (!counts() || sameClaims(claims, tokens.coming ?? membership.claims)) return;
-      if (!isPrivateObject(membership.room.object)) return takeClaims(gateway, membership, claims);
       tokens.coming = claims;
-      void rejudge(gateway, membership, 0);
+      void (isPrivateObject(membership.room.object)
+        ? rejudge(gateway, membership, 0)
+        : takeComing(gateway, membership));
     },
     (error: unknown) => {
       if (counts()) refuseToken(gateway, membership, error);
@@ -80,14 +81,39 @@ function sameClaims(a: Claims, b: Claims): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
-function takeClaims(gateway: Gateway, membership: Membership, claims: Claims): void {
+/** Takes claims that the channel has agreed to, once every feed knows who bears them. */
+async function takeComing(gateway: Gateway, membership: Membership): Promise<void> {
+  const claims = membership.tokens.coming;
+  if (claims === undefined) return;
+  const viewer = await gateway.viewerOf(claims);
+  const isKnown = viewer.key === membership.viewer.key || (await introduce(gateway, membership, { claims, viewer }));
+  if (membership.tokens.coming !== claims || !gateway.stands(membership)) return;
+  // Rows must not be shown to who is not their bearer any more: the client joins again with its new token.
+  if (!isKnown) return gateway.drop(membership, "phx_error", { reason: "the token could not be taken, join again" });
   membership.claims = claims;
+  membership.viewer = viewer;
   membership.tokens.coming = undefined;
   gateway.keep(membership);
   watchExpiry(gateway, membership);
   if (membership.bindings.some(({ record }) => !record.bare)) {
     gateway.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
   }
+}
+
+/** Has every feed of a membership know a new viewer before it counts as one. False when one of them does not. */
+async function introduce(
+  gateway: Gateway,
+  { session, room, bindings }: Membership,
+  bearer: Pick<Membership, "claims" | "viewer">,
+): Promise<boolean> {
+  const feeds = new Set([room.object, ...bindings.map(({ record }) => record.feed)].filter(isFeedObject));
+  const answers = [...feeds].map(
+    (feed) =>
+      new Promise<boolean>((resolve) => {
+        gateway.room(feed).join(joinerOf({ session, ...bearer }, feed), { presence: false }, ({ ok }) => resolve(ok));
+      }),
+  );
+  return (await Promise.all(answers)).every((ok) => ok);
 }
 
 /** An expired token is renewed and the client joins again by itself; one that never was any good is final. */
@@ -127,7 +153,7 @@ async function rejudge(gateway: Gateway, membership: Membership, notBefore: numb
   membership.turn++;
   const { turn } = membership;
   const question = {
-    joiner: joinerOf(session, claims, room.object),
+    joiner: joinerOf({ session, claims, viewer: membership.viewer }, room.object),
     notBefore,
     presence: membership.presenceEnabled && before.read.presence !== "granted",
   };
@@ -156,7 +182,7 @@ function settle(gateway: Gateway, membership: Membership, claims: Claims, result
     const sub = membership.topic.slice("realtime:".length);
     return gateway.putOut(membership, `You no longer have permission to read from this Channel topic: ${sub}`);
   }
-  if (tokens.coming === claims) takeClaims(gateway, membership, claims);
+  if (tokens.coming === claims) void takeComing(gateway, membership);
 }
 
 const REFUSAL = "Unauthorized: ";

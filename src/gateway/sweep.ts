@@ -18,6 +18,7 @@ export function sweep(gateway: Gateway): void {
     if (session.lastSeen < now - patience) gateway.end(session, closes.idle);
     else for (const membership of membershipsOf(session)) visit(gateway, membership);
   }
+  gateway.forgetViewers();
 }
 
 function visit(gateway: Gateway, membership: Membership): void {

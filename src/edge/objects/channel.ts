@@ -19,6 +19,7 @@ import { CachedAccess } from "./access.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
+import { askPolicies } from "./policies.ts";
 import { presenceEntries } from "./presence-entries.ts";
 import type {
   ChannelConfig,
@@ -90,6 +91,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         id: () => crypto.randomUUID(),
         presenceTimeoutMs: settingsOf(env).presenceTimeoutMs,
         maxReplay: settingsOf(env).limits.replay,
+        policies: askPolicies(env, this.#objectName),
         archive: { persist: (message, seconds) => this.#persist(message, seconds) },
       },
       this.#links(),
@@ -283,7 +285,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before. */
   async changes(batch: Batch): Promise<{ taken: boolean }> {
-    return { taken: this.#core.changes(batch) };
+    return { taken: await this.#core.changes(batch) };
   }
 
   /**

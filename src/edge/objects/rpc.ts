@@ -47,7 +47,7 @@ export interface ConnectionEntry {
 }
 
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
-export type Sender = Required<Omit<Joiner, "session">>;
+export type Sender = Required<Omit<Joiner, "session" | "viewer">>;
 
 /** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
