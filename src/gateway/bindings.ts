@@ -1,9 +1,8 @@
 // Bindings: the row-change subscriptions of one channel, fitted to their tables and matched with changes.
 import type { Access, Joiner } from "../protocol/link.ts";
 import type { Table } from "../protocol/tables.ts";
-import { type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
+import { type Ask, type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
 import { compileFilter, type Index, indexOf } from "./filters/filter.ts";
-import type { Postgres } from "./ports.ts";
 import type { Row } from "./row.ts";
 import { exceptionMessage, feedOf, type Wish, WishRefused } from "./wishes.ts";
 
@@ -46,7 +45,7 @@ export async function resolveBinding(
   wish: Wish,
   table: Table,
   { role }: Pick<Joiner, "role">,
-  postgres: Postgres,
+  postgres: Ask,
 ): Promise<Binding> {
   const { id, event, bare } = wish;
   try {

@@ -196,7 +196,7 @@ async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): 
     if (joined.ok) {
       return joined.table === undefined
         ? UNREACHABLE
-        : { binding: await resolveBinding(wish, joined.table, who.claims, host.postgres) };
+        : { binding: await resolveBinding(wish, joined.table, who.claims, who.session.questions) };
     }
     if (joined.reason === NOT_CAPTURED) return { absent: notCapturedMessage(wish) };
     return joined.reason.startsWith("Unauthorized") ? { refused: joined.reason } : { unreachable: joined.reason };

@@ -19,6 +19,7 @@ import type { Membership } from "./membership.ts";
 import type { Frame } from "./outgoing.ts";
 import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
+import { Questions } from "./questions.ts";
 import { membershipRates, sessionRates } from "./rates.ts";
 import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
@@ -61,6 +62,7 @@ export class Gateway implements RoomEvents {
       unread: 0,
       queued: 0,
       rates,
+      questions: new Questions(this.postgres),
     };
   }
 

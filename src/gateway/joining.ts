@@ -3,6 +3,7 @@
 import type { Claims } from "../protocol/claims.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
+import { MAX_REGEXES, MAX_TERMS } from "../protocol/limits.ts";
 import type { Joined } from "../protocol/link.ts";
 import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
 import {
@@ -118,9 +119,12 @@ function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
   const names = asked.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);
   if (names !== undefined) asked.push(() => topicWish(...names));
   const [wishes, problems]: [Wish[], string[]] = [[], []];
+  const left = { terms: MAX_TERMS, regexes: MAX_REGEXES };
   for (const parse of asked) {
     try {
-      wishes.push(parse());
+      const wish = parse();
+      take(left, wish);
+      wishes.push(wish);
     } catch (error) {
       if (!(error instanceof WishRefused)) throw error;
       // A room whose name is no table's is just a room.
@@ -128,4 +132,15 @@ function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
     }
   }
   return { wishes, problems };
+}
+
+/** Takes a subscription's terms from what one join may have. Throws WishRefused when they are more than is left. */
+function take(left: { terms: number; regexes: number }, { terms }: Wish): void {
+  const regexes = terms.filter(({ operator }) => operator === "match" || operator === "imatch").length;
+  if (terms.length > left.terms) throw new WishRefused(`Too many filters: a channel has at most ${MAX_TERMS} terms`);
+  if (regexes > left.regexes) {
+    throw new WishRefused(`Too many filters: a channel has at most ${MAX_REGEXES} terms with match or imatch`);
+  }
+  left.terms -= terms.length;
+  left.regexes -= regexes;
 }

@@ -69,16 +69,16 @@ export interface SessionStore {
   deletePosition(object: string): void;
 }
 
+/** Literals as PostgreSQL reads them, in their order; or why it refuses one of them. */
+export type Literals = { readonly json: JsonText[] } | { readonly fault: string; readonly sqlstate: string };
+
 /** What only PostgreSQL can say of row-change subscriptions. Each call rejects when it is away. */
 export interface Postgres {
   /**
    * Reads literals as values of a type of pg_catalog, `timestamptz` or `_int4`, into the JSON that a captured row would
    * hold of them; or why PostgreSQL refuses one of them.
    */
-  literals(
-    type: string,
-    literals: readonly string[],
-  ): Promise<{ readonly json: JsonText[] } | { readonly fault: string; readonly sqlstate: string }>;
+  literals(type: string, literals: readonly string[]): Promise<Literals>;
   /** What is wrong with a regular expression; undefined: nothing. */
   patternFault(pattern: string): Promise<string | undefined>;
   /** Whether a table is captured; `*` stands for any. A moment old at most. */

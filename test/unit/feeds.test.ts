@@ -176,6 +176,26 @@ describe("several subscriptions of one channel", () => {
   });
 });
 
+describe("more than one join may ask for", () => {
+  const ten = Array.from({ length: 10 }, () => "title=eq.a").join(",");
+  test.each([
+    ["terms", Array.from({ length: 11 }, () => subscription({ filter: ten })), "a channel has at most 100 terms"],
+    [
+      "patterns",
+      Array.from({ length: 6 }, (_, index) => subscription({ filter: `title=${index % 2 ? "i" : ""}match.a${index}` })),
+      "a channel has at most 5 terms with match or imatch",
+    ],
+  ])("of %s is refused, and told", async (_, entries, limit) => {
+    join(entries);
+    await pass(100);
+    expect(systems()).toEqual([`error: Too many filters: ${limit}`, "ok: Subscribed to PostgreSQL"]);
+    change({ id: 1, title: "a" });
+    change({ id: 2, title: "a0 a1 a2 a3 a4 a5" });
+    await pass(100);
+    expect(rows()).toHaveLength(1);
+  });
+});
+
 test("who has left hears nothing, and who joins again hears everything once", async () => {
   const entries = [subscription({ filter: "id=in.(1,2)" }), subscription()];
   join(entries);

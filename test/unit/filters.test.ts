@@ -101,6 +101,7 @@ describe("the grammar", () => {
     [",id=eq.1", empty],
     ["a=eq.1,,b=eq.2", empty],
     [",", empty],
+    [Array.from({ length: 11 }, () => "a=eq.1").join(","), "a filter holds at most 10 terms"],
   ])("%s is refused", (filter, reason) => {
     expect(() => parseFilter(filter)).toThrow(new BadFilter(reason));
     expect(() => wish(filter)).toThrow(`Error parsing \`filter\` params: ${reason}`);
