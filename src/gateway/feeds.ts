@@ -27,12 +27,18 @@ export interface Waiting {
 }
 
 /** Keeps the feeds of subscriptions while they are opened: one that nobody is in is let go after a while. */
-export function holdFeeds(host: FeedHost, wishes: readonly Wish[]): () => void {
-  // A topic may name no table at all: no room is made before that is known.
-  const holds = wishes.filter(({ bare }) => !bare).map((wish) => host.room(feedOf(wish)).hold());
-  return () => {
-    for (const release of holds) release();
-  };
+export class Holds {
+  readonly #releases = new Map<Room, () => void>();
+  #over = false;
+
+  keep(room: Room): void {
+    if (!this.#over && !this.#releases.has(room)) this.#releases.set(room, room.hold());
+  }
+
+  release(): void {
+    this.#over = true;
+    for (const release of this.#releases.values()) release();
+  }
 }
 
 /** What has come of subscriptions. */
@@ -62,8 +68,13 @@ const LATE_MS = 30_000;
 const TRY_MS = { from: 100, to: 1_000 };
 
 /** Opens all feeds at once, not for long: what cannot be reached by then is told and waits. Never rejects. */
-export async function openFeeds(host: FeedHost, who: Subscriber, wishes: readonly Wish[]): Promise<Opened> {
-  const ask = asking(host, who);
+export async function openFeeds(
+  host: FeedHost,
+  who: Subscriber,
+  wishes: readonly Wish[],
+  holds: Holds,
+): Promise<Opened> {
+  const ask = asking(host, who, holds);
   const outcomes = wishes.map(async (wish) => ({ wish, outcome: await openSoon(host, who, wish, ask) }));
   return gathered(host, await Promise.all(outcomes));
 }
@@ -76,12 +87,13 @@ export async function awaitFeeds(
   host: FeedHost,
   who: Subscriber,
   wishes: readonly Wish[],
+  holds: Holds,
   timeout: number,
 ): Promise<Binding[] | { readonly refusal: string }> {
   let late = false;
   const untilOpen = async (wish: Wish): Promise<Binding> => {
     for (;;) {
-      const outcome = await openFeed(host, who, wish, asking(host, who));
+      const outcome = await openFeed(host, who, wish, asking(host, who, holds));
       if ("binding" in outcome) return outcome.binding;
       if (!("unreachable" in outcome)) throw new WishRefused("refused" in outcome ? outcome.refused : outcome.absent);
       await pause(host.timers, within(TRY_MS));
@@ -113,6 +125,8 @@ export interface RetryHost extends FeedHost {
   opened(membership: Membership, opened: Opened): void;
   /** Has them tried again when they are due. */
   wakeFor(waiting: readonly Waiting[]): void;
+  /** Has the gateway look at what is due, at `time` (unix ms) or a little later. */
+  wakeAt(time: number): void;
 }
 
 /** Tries again what waits and is due. What still cannot be had waits on; the client is told when the reason changes. */
@@ -124,11 +138,8 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   // No second try while this one runs; and should this life end before it has, the next one tries.
   const trying = due.map((waiting) => ({ ...waiting, retryAt: now + LATE_MS }));
   membership.waiting = [...kept, ...trying];
-  const release = holdFeeds(
-    host,
-    due.map(({ wish }) => wish),
-  );
-  const ask = asking(host, membership);
+  const holds = new Holds();
+  const ask = asking(host, membership, holds);
   const outcomes = await Promise.all(
     due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish, ask) })),
   );
@@ -141,7 +152,7 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
     else membership.waiting = [...others, ...opened.waiting];
     host.wakeFor(membership.waiting);
   }
-  release();
+  holds.release();
 }
 
 function gathered(
@@ -154,11 +165,11 @@ function gathered(
     else if ("refused" in outcome) opened.problems.push(outcome.refused);
     else {
       const problem = "absent" in outcome ? outcome.absent : outcome.unreachable;
-      // Most rooms whose name looks like a table's are just rooms.
+      // The client has not asked for it in so many words.
       const isNews = problem !== told && !wish.bare;
       if (isNews) opened.problems.push(problem);
       const isSoon = isNews || "unreachable" in outcome;
-      opened.waiting.push({ wish, retryAt: timers.now() + (isSoon ? within(SOON_MS) : LATE_MS), told: problem });
+      opened.waiting.push({ wish, retryAt: isSoon ? soon(timers) : timers.now() + LATE_MS, told: problem });
     }
   }
   return opened;
@@ -167,13 +178,15 @@ function gathered(
 type Ask = (feed: string) => Promise<Joined>;
 
 /** Asks each feed once, however many of the subscriptions are of it. */
-function asking(host: FeedHost, who: Subscriber): Ask {
+function asking(host: FeedHost, who: Subscriber, holds: Holds): Ask {
   const answers = new Map<string, Promise<Joined>>();
   return (feed) => {
     const answer =
       answers.get(feed) ??
       new Promise((resolve) => {
-        host.room(feed).join(joinerOf(who.session, who.claims, feed), { presence: false }, resolve);
+        const room = host.room(feed);
+        holds.keep(room);
+        room.join(joinerOf(who.session, who.claims, feed), { presence: false }, resolve);
       });
     answers.set(feed, answer);
     return answer;
@@ -187,11 +200,8 @@ async function openSoon(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): 
 
 async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): Promise<Outcome> {
   try {
-    // A topic may name no table, and the feed of everything does not know one table's name.
-    const inQuestion = wish.bare || wish.schema === "*";
-    if (inQuestion && !(await host.postgres.isCaptured(wish.schema, wish.table))) {
-      return { absent: notCapturedMessage(wish) };
-    }
+    // Before a room is made or a channel woken: anybody may ask for any name.
+    if (!(await isCaptured(host, wish))) return { absent: notCapturedMessage(wish) };
     const joined = await ask(feedOf(wish));
     if (joined.ok) {
       return joined.table === undefined
@@ -204,6 +214,13 @@ async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): 
     if (error instanceof WishRefused) return { refused: error.message };
     return UNREACHABLE;
   }
+}
+
+/** Whether a table is captured now: it may be since a moment ago, and the client know it. */
+async function isCaptured({ postgres, timers }: FeedHost, { schema, table }: Wish): Promise<boolean> {
+  const now = timers.now();
+  const known = await postgres.captured();
+  return known.has(schema, table) || (await postgres.captured(now)).has(schema, table);
 }
 
 const UNREACHABLE = {
@@ -221,6 +238,11 @@ function withLimit<T>(timers: Timers, promise: Promise<T>, ms: number): Promise<
 
 function pause(timers: Timers, ms: number): Promise<void> {
   return new Promise((resolve) => void timers.after(ms, resolve));
+}
+
+/** When what could not be reached is tried again, unix ms. */
+export function soon(timers: Timers): number {
+  return timers.now() + within(SOON_MS);
 }
 
 /** Spread, so that many who failed together do not come back together. */

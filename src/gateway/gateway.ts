@@ -16,6 +16,7 @@ import { FanOut } from "./fan-out.ts";
 import type { Opened, Waiting } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
+import { NamedTables } from "./named-tables.ts";
 import type { Frame } from "./outgoing.ts";
 import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
@@ -35,6 +36,7 @@ export class Gateway implements RoomEvents {
   readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
   readonly timers: Timers;
   readonly postgres: Postgres;
+  readonly namedTables = new NamedTables(this);
   readonly #ports: GatewayPorts;
 
   constructor(ports: GatewayPorts) {
@@ -88,8 +90,8 @@ export class Gateway implements RoomEvents {
       for (const { feed } of record.bindings) this.room(feed, positions.get(feed));
       const room = this.room(record.object, positions.get(record.object));
       // A join of an earlier deploy was judged by what held then.
-      const { rights = allRights, limits = {} } = record;
-      this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits }));
+      const { rights = allRights, limits = {}, named = null } = record;
+      this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits, named }));
     }
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
@@ -189,10 +191,6 @@ export class Gateway implements RoomEvents {
     return this.#ports.limits;
   }
 
-  databaseReady(): Promise<boolean> {
-    return this.#ports.databaseReady();
-  }
-
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
     if (token !== undefined) return this.#ports.verify(token);
     const late = secondsLate(session.claims, this.now());
@@ -238,7 +236,7 @@ export class Gateway implements RoomEvents {
   }
 
   #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
-    const { room, request, claims, presenceKey, opened, joined } = admitted;
+    const { room, request, claims, presenceKey, opened, named, joined } = admitted;
     const { self, ack, presenceEnabled } = request;
     const { ok: _ok, rights = allRights, limits = {}, table: _table, ...standing } = joined;
     const membership = this.#membership({
@@ -248,10 +246,12 @@ export class Gateway implements RoomEvents {
       tracked: null,
       bindings: [],
       waiting: [],
+      named,
     });
     this.#enter(membership);
     this.reply(session, frame, "ok", { postgres_changes: echoWishes(request.postgresChanges), ...standing });
     this.opened(membership, opened);
+    void this.namedTables.joined(membership);
     if (request.replicationReady) tellWhenReady(this, membership);
   }
 
@@ -275,9 +275,11 @@ export class Gateway implements RoomEvents {
 
   /** What is due no sooner than the next sweep is seen to by it. Others are woken for at whole seconds, many at once. */
   wakeFor(waiting: readonly Waiting[]): void {
-    for (const { retryAt } of waiting) {
-      if (retryAt < this.timers.now() + SWEEP_MS) this.timers.alarm(Math.ceil(retryAt / 1_000) * 1_000);
-    }
+    for (const { retryAt } of waiting) if (retryAt < this.timers.now() + SWEEP_MS) this.wakeAt(retryAt);
+  }
+
+  wakeAt(time: number): void {
+    this.timers.alarm(Math.ceil(time / 1_000) * 1_000);
   }
 
   #subscribe(membership: Membership, binding: Binding): void {

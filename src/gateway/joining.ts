@@ -10,7 +10,7 @@ import {
   awaitFeeds,
   type FeedHost,
   forConfiguration,
-  holdFeeds,
+  Holds,
   type Opened,
   openFeeds,
   type Subscriber,
@@ -27,6 +27,8 @@ export interface Admitted {
   readonly claims: Claims;
   readonly presenceKey: string;
   readonly opened: Opened;
+  /** The table that the topic may name. */
+  readonly named: Wish | null;
   readonly joined: Extract<Joined, { ok: true }>;
 }
 
@@ -57,10 +59,9 @@ export async function join(
   const { replay } = request;
   const claims = await host.claimsOf(session, request.token);
   const asked = wishesOf(topic, request);
-  const holds = [holdFeeds(host, asked.wishes)];
+  const holds = new Holds();
   try {
-    const opened = await openWishes(host, { session, claims }, request, asked);
-    holds.push(...opened.bindings.map(({ record }) => host.room(record.feed).hold()));
+    const opened = await openWishes(host, { session, claims }, request, asked, holds);
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
     const wishes = {
       presence: request.presenceEnabled,
@@ -71,7 +72,7 @@ export async function join(
       const room = host.room(object);
       return new Promise((resolve) => {
         room.join(joinerOf(session, claims, object), wishes, (joined) => {
-          if (joined.ok) admitted({ room, request, claims, presenceKey, opened, joined });
+          if (joined.ok) admitted({ room, request, claims, presenceKey, opened, named: asked.named, joined });
           resolve(joined.ok ? undefined : joined);
         });
       });
@@ -81,7 +82,7 @@ export async function join(
     if (refusal?.moved !== undefined) refusal = await enter(roomObject(topic.sub, refusal.moved === "private"));
     if (refusal !== undefined) throw new JoinRefused(refusal.reason);
   } finally {
-    for (const release of holds) release();
+    holds.release();
   }
 }
 
@@ -94,14 +95,15 @@ async function openWishes(
   who: Subscriber,
   request: JoinRequest,
   { wishes, problems }: Asked,
+  holds: Holds,
 ): Promise<Opened> {
   if (request.wait === undefined || request.postgresChanges.length === 0) {
-    const opened = await openFeeds(host, who, wishes);
+    const opened = await openFeeds(host, who, wishes, holds);
     return { ...opened, problems: [...problems, ...opened.problems] };
   }
   const [problem] = problems;
   if (problem !== undefined) throw new JoinRefused(forConfiguration(problem));
-  const bindings = await awaitFeeds(host, who, wishes, request.wait);
+  const bindings = await awaitFeeds(host, who, wishes, holds, request.wait);
   if ("refusal" in bindings) throw new JoinRefused(bindings.refusal);
   return { bindings, problems: [], waiting: [] };
 }
@@ -110,28 +112,35 @@ async function openWishes(
 interface Asked {
   readonly wishes: readonly Wish[];
   readonly problems: readonly string[];
+  readonly named: Wish | null;
 }
 
 /** The subscriptions that a join asks for: in its payload, or by a topic that names a table (protocol.md §3.6). */
 function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
   const ids = wishIds(request.postgresChanges);
-  const asked = request.postgresChanges.map((entry, index) => () => parseWish(entry, ids[index] ?? 1));
-  const names = asked.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);
-  if (names !== undefined) asked.push(() => topicWish(...names));
-  const [wishes, problems]: [Wish[], string[]] = [[], []];
   const left = { terms: MAX_TERMS, regexes: MAX_REGEXES };
-  for (const parse of asked) {
-    try {
-      const wish = parse();
-      take(left, wish);
-      wishes.push(wish);
-    } catch (error) {
-      if (!(error instanceof WishRefused)) throw error;
-      // A room whose name is no table's is just a room.
-      if (names === undefined) problems.push(error.message);
-    }
+  const [wishes, problems]: [Wish[], string[]] = [[], []];
+  for (const [index, entry] of request.postgresChanges.entries()) {
+    const wish = understood(() => parseWish(entry, ids[index] ?? 1), left);
+    if (typeof wish === "string") problems.push(wish);
+    else wishes.push(wish);
   }
-  return { wishes, problems };
+  const names = ids.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);
+  const named = names && understood(() => topicWish(...names), left);
+  // A room whose name is no table's is just a room.
+  return { wishes, problems, named: typeof named === "object" ? named : null };
+}
+
+/** A subscription, or the message about one that cannot be had. */
+function understood(parse: () => Wish, left: { terms: number; regexes: number }): Wish | string {
+  try {
+    const wish = parse();
+    take(left, wish);
+    return wish;
+  } catch (error) {
+    if (error instanceof WishRefused) return error.message;
+    throw error;
+  }
 }
 
 /** Takes a subscription's terms from what one join may have. Throws WishRefused when they are more than is left. */

@@ -10,6 +10,7 @@ import type { Waiting } from "./feeds.ts";
 import type { SessionRates } from "./rates.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
+import type { Wish } from "./wishes.ts";
 
 export interface Membership {
   readonly session: Session;
@@ -35,6 +36,8 @@ export interface Membership {
   /** The row-change subscriptions that stand, and those that may yet. */
   bindings: readonly Binding[];
   waiting: readonly Waiting[];
+  /** The table that its topic may name, as long as nobody captures it; null: it names none, or is subscribed to it. */
+  named: Wish | null;
 }
 
 /** A session as the channel of an object is to judge it. Only of a private one are policies asked, which see all claims. */

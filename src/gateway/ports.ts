@@ -8,8 +8,10 @@ import type { Position } from "../protocol/positions.ts";
 import type { Rights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
 import type { BindingRecord } from "./bindings.ts";
+import type { CapturedTables } from "./captured.ts";
 import type { Waiting } from "./feeds.ts";
 import type { SessionRecord } from "./session.ts";
+import type { Wish } from "./wishes.ts";
 
 /** A client's socket. Neither call throws: a socket that is closing takes nothing any more. */
 export interface Socket {
@@ -49,6 +51,7 @@ export interface JoinRecord {
   readonly tracked: Record<string, unknown> | null;
   readonly bindings: readonly BindingRecord[];
   readonly waiting: readonly Waiting[];
+  readonly named?: Wish | null;
 }
 
 /**
@@ -81,8 +84,13 @@ export interface Postgres {
   literals(type: string, literals: readonly string[]): Promise<Literals>;
   /** What is wrong with a regular expression; undefined: nothing. */
   patternFault(pattern: string): Promise<string | undefined>;
-  /** Whether a table is captured; `*` stands for any. A moment old at most. */
-  isCaptured(schema: string, table: string): Promise<boolean>;
+  /**
+   * The captured tables, asked for not before `notBefore` (unix ms), or a moment ago: the same object as long as nothing
+   * has changed.
+   */
+  captured(notBefore?: number): Promise<CapturedTables>;
+  /** Whether what the database sends reaches its channels now, or a moment ago. */
+  isReady(): Promise<boolean>;
 }
 
 export interface GatewayPorts {
@@ -96,8 +104,6 @@ export interface GatewayPorts {
   /** Opens a link to a channel object. Rejects when it cannot be reached. */
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
   readonly limits: Limits;
-  /** Whether what the database sends reaches its channels now. */
-  databaseReady(): Promise<boolean>;
   /** Verifies a token. Throws an error whose `code` and `message` the client may see. */
   verify(token: string): Promise<Claims>;
   /** Tells of something worth knowing that no client is to be told. */

@@ -22,8 +22,8 @@ const described = z.object({
 });
 export type DescribedTable = z.output<typeof described>;
 
-/** Most captured tables that the names of rooms are compared with. */
-const MAX_CAPTURED = 10_000;
+/** Most captured tables that subscriptions, and the names of rooms, are compared with: others are not found. */
+const MAX_CAPTURED = 100_000;
 
 /** What is asked for a join: PostgreSQL ends it before whoever asks gives up (edge/objects/patience.ts). */
 const LIMITED = { statementTimeoutMs: 1_500 };

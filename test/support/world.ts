@@ -1,6 +1,7 @@
 // A world in memory for the cores: time that tests turn, stores that outlive their cores, links that can be cut.
 import { Channel } from "../../src/channel/channel.ts";
 import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } from "../../src/channel/ports.ts";
+import { CapturedTables } from "../../src/gateway/captured.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
 import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
@@ -179,10 +180,16 @@ export class World {
   access: ChannelAccess = openAccess;
   /** Rates are off: these tests send as fast as they like. */
   limits: Limits = { ...defaultLimits, messagesPerMinute: 0, presencePerMinute: 0, joinsPerMinute: 0 };
+  /** The tables that subscriptions find: what their feeds say of them is for `access` to say. */
+  captured = new CapturedTables([
+    ["public", "t"],
+    ["public", "u"],
+  ]);
   postgres: Postgres = {
     literals: async () => ({ fault: "no PostgreSQL in this world", sqlstate: "22000" }),
     patternFault: async () => undefined,
-    isCaptured: async (schema) => schema === "*",
+    captured: async () => this.captured,
+    isReady: async () => true,
   };
   verify = async (_token: string): Promise<Claims> => {
     throw new Error("no tokens in this world");
@@ -228,7 +235,6 @@ export class World {
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
-      databaseReady: async () => true,
       verify: (token) => this.verify(token),
       log: () => {},
     });

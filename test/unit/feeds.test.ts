@@ -2,6 +2,7 @@
 
 import { beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
+import { CapturedTables } from "../../src/gateway/captured.ts";
 import type { RowChange } from "../../src/protocol/changes.ts";
 import type { Table } from "../../src/protocol/tables.ts";
 import { World, type WorldClient } from "../support/world.ts";
@@ -241,6 +242,24 @@ describe("a table that nobody captures yet", () => {
   });
 });
 
+test("names of tables that nobody captures wake no channel, at the join and later", async () => {
+  const woken: string[] = [];
+  const channel = world.channel.bind(world);
+  world.channel = (object) => {
+    woken.push(object);
+    return channel(object);
+  };
+  for (let room = 0; room < 3; room++) {
+    const entries = Array.from({ length: 100 }, (_, index) => subscription({ schema: `s${room}`, table: `t${index}` }));
+    join(entries, {}, "1", `realtime:room${room}`);
+  }
+  await pass(100);
+  world.say("g1", ann, "2", "phoenix", "heartbeat", {});
+  await pass(45_000);
+  expect(systems()).toHaveLength(300);
+  expect([...new Set(woken)].sort()).toEqual(["public:room0", "public:room1", "public:room2"]);
+});
+
 describe("PostgreSQL away", () => {
   test("does not fail the join: it is told, and the subscription comes within ten seconds of its return", async () => {
     table = new Error("away");
@@ -376,10 +395,6 @@ describe("topics that name a table", () => {
   const bareSchema = z.strictObject({ columns: z.unknown(), record: z.unknown(), meta: z.unknown() });
   const bare = (): unknown[] => payloads("INSERT", bareSchema).map(({ record }) => record);
 
-  beforeEach(() => {
-    world.postgres.isCaptured = async (schema, name) => schema === "public" && name === "t";
-  });
-
   test("with a config that asks for no changes: bare frames, and a room like any other", async () => {
     join([], {}, "1", "realtime:public:t");
     const bob = world.connect("g1");
@@ -417,12 +432,11 @@ describe("topics that name a table", () => {
   });
 
   test("a table that is captured later is found, in silence", async () => {
-    const { isCaptured } = world.postgres;
-    let captured = false;
-    world.postgres.isCaptured = async (...names) => captured && isCaptured(...names);
+    const { captured } = world;
+    world.captured = new CapturedTables([]);
     join([], {}, "1", "realtime:public:t");
     await pass(60_000);
-    captured = true;
+    world.captured = captured;
     await pass(61_000);
     change({ id: 1 });
     await pass(100);
@@ -430,12 +444,47 @@ describe("topics that name a table", () => {
     expect(systems()).toEqual([]);
   });
 
+  test("the room is joined at once, however long PostgreSQL takes, and nothing waits for a table", async () => {
+    let asked = 0;
+    world.postgres.captured = () => {
+      asked++;
+      return new Promise(() => {});
+    };
+    for (let room = 0; room < 20; room++) join([], {}, "1", `realtime:chat:${room}`);
+    await world.clock.pass(10);
+    expect(replies()).toHaveLength(20);
+    const { topics } = [...world.gateway("g1").sessions.values()][0] ?? {};
+    for (const topic of topics?.values() ?? []) {
+      expect(topic).toMatchObject({ state: "joined", membership: { waiting: [] } });
+    }
+    asked = 0;
+    world.gateway("g1").alarm();
+    expect(asked).toBe(1);
+  });
+
+  test("outlives the gateway's life, captured or not yet", async () => {
+    join([], {}, "1", "realtime:public:t");
+    join([], {}, "1", "realtime:public:later");
+    await pass(1_100);
+    world.restartGateway("g1");
+    world.captured = new CapturedTables([
+      ["public", "t"],
+      ["public", "later"],
+    ]);
+    await pass(100);
+    change({ id: 1 });
+    await pass(100);
+    expect(bare()).toEqual([{ id: 1 }]);
+    const { topics } = [...world.gateway("g1").sessions.values()][0] ?? {};
+    const later = { bindings: [{ record: { feed: "feed:public.later" } }], named: null };
+    expect(topics?.get("realtime:public:later")).toMatchObject({ membership: later });
+  });
+
   test("is looked up again when PostgreSQL could not say", async () => {
-    const { isCaptured } = world.postgres;
     let away = true;
-    world.postgres.isCaptured = async (...names) => {
+    world.postgres.captured = async () => {
       if (away) throw new Error("away");
-      return isCaptured(...names);
+      return world.captured;
     };
     join([], {}, "1", "realtime:public:t");
     await pass(100);

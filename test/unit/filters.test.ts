@@ -3,10 +3,10 @@ import { postgresChangesFilter } from "@supabase/supabase-js";
 import { describe, expect, test } from "vitest";
 import { resolveBinding, wants } from "../../src/gateway/bindings.ts";
 import { parseArray } from "../../src/gateway/filters/array-literals.ts";
+import type { Ask } from "../../src/gateway/filters/conditions.ts";
 import { compileLike } from "../../src/gateway/filters/like.ts";
 import { BadFilter, parseFilter } from "../../src/gateway/filters/parse.ts";
 import { compileRegex, UnsupportedPattern } from "../../src/gateway/filters/regex.ts";
-import type { Postgres } from "../../src/gateway/ports.ts";
 import { rowOf } from "../../src/gateway/row.ts";
 import { parseWish, WishRefused } from "../../src/gateway/wishes.ts";
 import type { Column, Table } from "../../src/protocol/tables.ts";
@@ -34,7 +34,7 @@ const table: Table = {
 };
 
 /** PostgreSQL as these tests need it: it reads a literal as the JSON text that they say it is. */
-function knowing(answers: Record<string, string> = {}): Postgres & { asked: string[] } {
+function knowing(answers: Record<string, string> = {}): Ask & { asked: string[] } {
   const asked: string[] = [];
   return {
     asked,
@@ -46,7 +46,6 @@ function knowing(answers: Record<string, string> = {}): Postgres & { asked: stri
         : { fault: `invalid input syntax for type ${sqlTypes[type] ?? type}: "${unknown}"`, sqlstate: "22P02" };
     },
     patternFault: async (pattern) => (pattern.includes("(") ? "parentheses () not balanced" : undefined),
-    isCaptured: async () => false,
   };
 }
 

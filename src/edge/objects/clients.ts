@@ -5,7 +5,6 @@ import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
 import type { SessionRecord } from "../../gateway/session.ts";
 import type { Timers } from "../../protocol/timers.ts";
 import { parseTopic } from "../../protocol/topics.ts";
-import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { askPostgres } from "./postgres.ts";
 import type { ConnectionEntry } from "./rpc.ts";
@@ -52,7 +51,6 @@ export function makeGateway(
     id: () => crypto.randomUUID(),
     openLink,
     limits: settingsOf(env).limits,
-    databaseReady: () => openStore(env).listener.isReady(),
     verify: (token) => verifyToken(token, settingsOf(env).keys, Date.now()),
     log: (event, details) => console.warn(JSON.stringify({ event, gateway: name, ...details })),
   });
