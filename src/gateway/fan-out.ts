@@ -10,8 +10,12 @@ import type { Session } from "./session.ts";
 export class FanOut implements Deliveries {
   readonly #send: (session: Session, frame: Frame) => void;
 
-  constructor(send: (session: Session, frame: Frame) => void) {
+  readonly #undecided: (membership: Membership) => void;
+
+  /** `undecided` hears of members of whom could not be found out in time whether their filters let a change through. */
+  constructor(send: (session: Session, frame: Frame) => void, undecided: (membership: Membership) => void) {
     this.#send = send;
+    this.#undecided = undecided;
   }
 
   messages(room: Room, batch: readonly Outgoing[]): void {
@@ -32,7 +36,10 @@ export class FanOut implements Deliveries {
   /** A row change, to everybody with a subscription that it is for: one frame for each selection of columns. */
   #change(room: Room, outgoing: Outgoing): void {
     const { access } = outgoing.message;
-    for (const [membership, bindings] of room.subscriptions.matching(outgoing)) {
+    const undecided = (membership: Membership): void => {
+      if (mayRead(access, membership.claims.role)) this.#undecided(membership);
+    };
+    for (const [membership, bindings] of room.subscriptions.matching(outgoing, undecided)) {
       if (!mayRead(access, membership.claims.role)) continue;
       const { session, topic } = membership;
       if (bindings.some(({ record }) => record.bare)) this.#offer(session, outgoing.bare(session.version, topic));

@@ -33,7 +33,12 @@ import { echoWishes } from "./wishes.ts";
 export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
   readonly #rooms = new Map<string, Room>();
-  readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
+  readonly #fanOut = new FanOut(
+    (session, frame) => this.send(session, frame),
+    (membership) => this.#undecided(membership),
+  );
+  /** Who has been told that a filter of theirs takes too long. */
+  readonly #toldUndecided = new WeakSet<Membership>();
   readonly timers: Timers;
   readonly postgres: Postgres;
   readonly namedTables = new NamedTables(this);
@@ -336,6 +341,14 @@ export class Gateway implements RoomEvents {
   /** Tells that a membership is over: its own join_ref in both places, or clients ignore the frame (protocol.md §10). */
   #over({ session, joinRef, topic }: Membership, event: "phx_error" | "phx_close", payload: object): void {
     this.send(session, encodeFrame(session.version, joinRef, joinRef, topic, event, JSON.stringify(payload)));
+  }
+
+  #undecided(membership: Membership): void {
+    if (this.#toldUndecided.has(membership)) return;
+    this.#toldUndecided.add(membership);
+    const reason = "A change was left out: its texts are too long for the patterns of this table's subscriptions.";
+    const remedy = "Use shorter patterns, fewer of them, or other filters beside them";
+    this.system(membership, "postgres_changes", "error", `${reason} ${remedy}`);
   }
 
   reply(session: Session, frame: ClientFrame, status: "ok" | "error", response: object): void {

@@ -66,11 +66,17 @@ export class Subscriptions {
     });
   }
 
-  /** Who wants a change, each with those of their subscriptions that it is for. */
-  matching(change: Change): Map<Membership, Binding[]> {
+  /**
+   * Who wants a change, each with those of their subscriptions that it is for. `undecided` hears of who might have
+   * wanted it too, had it not taken too long to find out.
+   */
+  matching(change: Change, undecided: (membership: Membership) => void): Map<Membership, Binding[]> {
     const found = new Map<Membership, Binding[]>();
     const offer = ({ membership, binding }: Entry): void => {
-      if (!wants(binding, membership.claims.role, change)) return;
+      const before = change.row.undecided;
+      const wanted = wants(binding, membership.claims.role, change);
+      if (change.row.undecided > before) undecided(membership);
+      if (!wanted) return;
       const own = found.get(membership);
       if (own === undefined) found.set(membership, [binding]);
       else own.push(binding);

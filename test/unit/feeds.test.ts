@@ -197,6 +197,18 @@ describe("more than one join may ask for", () => {
   });
 });
 
+test("who may have missed a change, as its text is too long for a pattern, is told once", async () => {
+  join([subscription({ filter: 'title=match."a{200}b"' }), subscription({ filter: "id=eq.1" })]);
+  await pass(100);
+  for (let round = 0; round < 3; round++) change({ id: 1, title: "a".repeat(100_000) });
+  await pass(100);
+  expect(rows()).toHaveLength(3);
+  expect(systems()).toEqual([
+    "ok: Subscribed to PostgreSQL",
+    expect.stringContaining("error: A change was left out: its texts are too long"),
+  ]);
+});
+
 test("who has left hears nothing, and who joins again hears everything once", async () => {
   const entries = [subscription({ filter: "id=in.(1,2)" }), subscription()];
   join(entries);

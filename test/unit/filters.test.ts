@@ -5,6 +5,7 @@ import { resolveBinding, wants } from "../../src/gateway/bindings.ts";
 import { parseArray } from "../../src/gateway/filters/array-literals.ts";
 import type { Ask } from "../../src/gateway/filters/conditions.ts";
 import { compileLike } from "../../src/gateway/filters/like.ts";
+import { compiled } from "../../src/gateway/filters/matches.ts";
 import { BadFilter, parseFilter } from "../../src/gateway/filters/parse.ts";
 import { compileRegex, UnsupportedPattern } from "../../src/gateway/filters/regex.ts";
 import { rowOf } from "../../src/gateway/row.ts";
@@ -456,6 +457,41 @@ describe("patterns", () => {
     const before = performance.now();
     expect(wants(binding, "anon", { operation: "INSERT", table: "t", row })).toBe(false);
     expect(performance.now() - before).toBeLessThan(500);
+  });
+
+  test("of one change each pattern is tried once on a text, however many subscriptions have it", async () => {
+    const row = rowOf(JSON.stringify({ record: { text: "a".repeat(100_000) } }));
+    const bindings = await Promise.all(
+      Array.from({ length: 200 }, () => resolveBinding(wish("text=match.a.*c$"), table, { role: "anon" }, knowing())),
+    );
+    const before = performance.now();
+    for (const binding of bindings)
+      expect(wants(binding, "anon", { operation: "INSERT", table: "t", row })).toBe(false);
+    expect(performance.now() - before).toBeLessThan(500);
+    expect(row.undecided).toBe(0);
+  });
+
+  test("all patterns of one change take no longer than one may", async () => {
+    const row = rowOf(JSON.stringify({ record: { text: "a".repeat(3_000), int4: 1 } }));
+    const resolved = (filter: string) => resolveBinding(wish(filter), table, { role: "anon" }, knowing());
+    const wanted = async (filter: string): Promise<boolean> =>
+      wants(await resolved(filter), "anon", { operation: "INSERT", table: "t", row });
+    const before = performance.now();
+    for (let index = 0; index < 300; index++) expect(await wanted(`text=match.a{240}${index}`)).toBe(false);
+    expect(performance.now() - before).toBeLessThan(2_000);
+    expect(row.undecided).toBeGreaterThan(200);
+    const { undecided } = row;
+    // What is out by its other filters costs nothing, and nothing is left undecided.
+    expect(await wanted("text=like.%a%b%,int4=eq.2")).toBe(false);
+    expect(row.undecided).toBe(undecided);
+  });
+
+  test("hundreds of large patterns take little memory", () => {
+    globalThis.gc?.();
+    const before = process.memoryUsage().heapUsed;
+    for (let index = 0; index < 600; index++) compiled("imatch", `(a?){240}$|${index}`);
+    globalThis.gc?.();
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(100_000_000);
   });
 
   test("a text too long for a pattern passes neither it nor its negation", async () => {

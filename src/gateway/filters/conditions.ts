@@ -5,9 +5,10 @@ import { parseExact } from "../row.ts";
 import { parseArray } from "./array-literals.ts";
 import { type Kind, kindOf, type ValueType } from "./kinds.ts";
 import { endsInEscape } from "./like.ts";
+import { compiled, type PatternOperator } from "./matches.ts";
 import type { Operator, Term } from "./parse.ts";
 import { MAX_PATTERN_LENGTH } from "./patterns.ts";
-import { compileRegex, PatternTooLarge, UnsupportedPattern } from "./regex.ts";
+import { PatternTooLarge, UnsupportedPattern } from "./regex.ts";
 
 /** What of a term only PostgreSQL can say. */
 export type Ask = Pick<Questions, "literals" | "patternFault">;
@@ -96,7 +97,7 @@ function keywordOf(value: string, { type, sqlType }: Column): string {
   return value;
 }
 
-function patternOf(operator: Operator, pattern: string, column: Column): string {
+function patternOf(operator: PatternOperator, pattern: string, column: Column): string {
   if (kindOf(column)?.isText !== true) {
     throw new FilterRefused(`operator ${operator} requires a text-compatible column type, got ${column.sqlType}`);
   }
@@ -109,9 +110,9 @@ function patternOf(operator: Operator, pattern: string, column: Column): string 
   return pattern;
 }
 
-async function regexOf(operator: Operator, value: string, column: Column, postgres: Ask): Promise<string> {
+async function regexOf(operator: PatternOperator, value: string, column: Column, postgres: Ask): Promise<string> {
   const pattern = patternOf(operator, value, column);
-  const unsupported = unsupportedIn(pattern, operator === "imatch");
+  const unsupported = unsupportedIn(operator, pattern);
   // PostgreSQL is not asked of what is too large here: it may be too large there.
   const fault = unsupported instanceof PatternTooLarge ? undefined : await postgres.patternFault(pattern);
   if (fault !== undefined) throw new FilterRefused(`invalid regular expression for ${operator} filter: ${fault}`);
@@ -119,9 +120,9 @@ async function regexOf(operator: Operator, value: string, column: Column, postgr
   return pattern;
 }
 
-function unsupportedIn(pattern: string, ignoreCase: boolean): UnsupportedPattern | undefined {
+function unsupportedIn(operator: PatternOperator, pattern: string): UnsupportedPattern | undefined {
   try {
-    compileRegex(pattern, ignoreCase);
+    compiled(operator, pattern);
     return undefined;
   } catch (error) {
     if (error instanceof UnsupportedPattern) return error;
