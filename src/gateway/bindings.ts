@@ -20,6 +20,8 @@ export interface BindingRecord {
   /** The roles that may read every column named here: another token may bring another role. Undefined: none is named. */
   readonly readers: readonly string[] | undefined;
   readonly bare: boolean;
+  /** What was asked for: another role has it judged anew. */
+  readonly wish: Wish;
 }
 
 /** The columns that a subscription takes of a row; `key` is the same for the same columns. */
@@ -53,7 +55,7 @@ export async function resolveBinding(
     const select = wish.select && selectedColumns(wish.select, table, role);
     const readers = readersOf(table, [...conditions.map(({ column }) => column), ...(wish.select ?? [])]);
     const only = wish.schema === "*" && wish.table !== "*" ? wish.table : undefined;
-    return compileBinding({ id, event, feed: feedOf(wish), table: only, conditions, select, readers, bare });
+    return compileBinding({ id, event, feed: feedOf(wish), table: only, conditions, select, readers, bare, wish });
   } catch (error) {
     if (!(error instanceof FilterRefused)) throw error;
     throw new WishRefused(exceptionMessage(wish, error.message));

@@ -1,4 +1,5 @@
 // Feeds: opened for the subscriptions of a join before it is answered, and again later where they could not be had.
+import type { Claims } from "../protocol/claims.ts";
 import { type Joined, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { type Binding, resolveBinding } from "./bindings.ts";
@@ -47,11 +48,13 @@ export interface Opened {
   /** Messages about the subscriptions that do not stand. */
   readonly problems: string[];
   readonly waiting: Waiting[];
+  /** Those that cannot stand as they are written, for whoever asked. */
+  readonly refused: Wish[];
 }
 
 type Outcome =
   | { readonly binding: Binding }
-  /** It cannot stand as it is written, and is not tried again. */
+  /** It cannot stand as it is written, and is not tried again for the same role and user. */
   | { readonly refused: string }
   /** Nobody captures the table, which `nself realtime subscribe` changes from one moment to the next. */
   | { readonly absent: string }
@@ -121,6 +124,10 @@ export function forConfiguration(message: string): string {
 /** What retrying needs of the gateway beyond that. */
 export interface RetryHost extends FeedHost {
   stands(membership: Membership): boolean;
+  /** Has only these of a membership's subscriptions stand. */
+  retain(membership: Membership, kept: readonly Binding[]): void;
+  /** Writes a membership down. */
+  keep(membership: Membership): void;
   /** Takes up what has come of it, and tells the client. */
   opened(membership: Membership, opened: Opened): void;
   /** Has them tried again when they are due. */
@@ -138,14 +145,19 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   // No second try while this one runs; and should this life end before it has, the next one tries.
   const trying = due.map((waiting) => ({ ...waiting, retryAt: now + LATE_MS }));
   membership.waiting = [...kept, ...trying];
+  const { claims } = membership;
   const holds = new Holds();
   const ask = asking(host, membership, holds);
   const outcomes = await Promise.all(
     due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish, ask) })),
   );
-  if (host.stands(membership)) {
+  const others = membership.waiting.filter((waiting) => !trying.includes(waiting));
+  if (host.stands(membership) && !isSame(claims, membership.claims)) {
+    // The answers were for somebody else.
+    membership.waiting = [...others, ...due];
+    void retryFeeds(host, membership);
+  } else if (host.stands(membership)) {
     const opened = gathered(host, outcomes);
-    const others = membership.waiting.filter((waiting) => !trying.includes(waiting));
     membership.waiting = others;
     if (opened.bindings.length + opened.problems.length > 0) host.opened(membership, opened);
     // Nothing new is not worth a write: in the next life it is tried at once.
@@ -155,15 +167,40 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   holds.release();
 }
 
+/**
+ * Another token: what was refused to the role before may stand for this one, and what stood may not any more
+ * (protocol.md §9.1). A token for the same role and user changes nothing.
+ */
+export function rejudgeFeeds(host: RetryHost, membership: Membership, before: Claims): void {
+  const { claims, bindings, refused } = membership;
+  if (isSame(before, claims)) return;
+  const kept = bindings.filter(({ record }) => record.readers?.includes(claims.role) !== false);
+  const lost = bindings.filter((binding) => !kept.includes(binding)).map(({ record }) => record.wish);
+  if (lost.length + refused.length === 0) return;
+  host.retain(membership, kept);
+  const retryAt = host.timers.now();
+  const again = [...lost, ...refused].map((wish) => ({ wish, retryAt, told: "" }));
+  membership.refused = [];
+  membership.waiting = [...membership.waiting, ...again];
+  host.keep(membership);
+  void retryFeeds(host, membership);
+}
+
+function isSame(a: Claims, b: Claims): boolean {
+  return a.role === b.role && a.user === b.user;
+}
+
 function gathered(
   { timers }: FeedHost,
   results: readonly { readonly wish: Wish; readonly told?: string; readonly outcome: Outcome }[],
 ): Opened {
-  const opened: Opened = { bindings: [], problems: [], waiting: [] };
+  const opened: Opened = { bindings: [], problems: [], waiting: [], refused: [] };
   for (const { wish, told = "", outcome } of results) {
     if ("binding" in outcome) opened.bindings.push(outcome.binding);
-    else if ("refused" in outcome) opened.problems.push(outcome.refused);
-    else {
+    else if ("refused" in outcome) {
+      opened.problems.push(outcome.refused);
+      opened.refused.push(wish);
+    } else {
       const problem = "absent" in outcome ? outcome.absent : outcome.unreachable;
       // The client has not asked for it in so many words.
       const isNews = problem !== told && !wish.bare;

@@ -95,8 +95,8 @@ export class Gateway implements RoomEvents {
       for (const { feed } of record.bindings) this.room(feed, positions.get(feed));
       const room = this.room(record.object, positions.get(record.object));
       // A join of an earlier deploy was judged by what held then.
-      const { rights = allRights, limits = {}, named = null } = record;
-      this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits, named }));
+      const { rights = allRights, limits = {}, refused = [], named = null } = record;
+      this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits, refused, named }));
     }
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
@@ -251,6 +251,7 @@ export class Gateway implements RoomEvents {
       tracked: null,
       bindings: [],
       waiting: [],
+      refused: [],
       named,
     });
     this.#enter(membership);
@@ -261,9 +262,10 @@ export class Gateway implements RoomEvents {
   }
 
   /** Takes up what has come of subscriptions, and tells the client. */
-  opened(membership: Membership, { bindings, problems, waiting }: Opened): void {
+  opened(membership: Membership, { bindings, problems, waiting, refused }: Opened): void {
     membership.bindings = [...membership.bindings, ...bindings];
     membership.waiting = [...membership.waiting, ...waiting];
+    membership.refused = [...membership.refused, ...refused];
     for (const binding of bindings) this.#subscribe(membership, binding);
     this.keep(membership);
     this.wakeFor(waiting);
@@ -308,16 +310,21 @@ export class Gateway implements RoomEvents {
   }
 
   #leave(membership: Membership): void {
-    const { session, topic, room, bindings } = membership;
+    const { session, topic, room } = membership;
     session.topics.delete(topic);
     this.#ports.store.deleteJoin(session.id, topic);
     if (room.members.get(session.id) === membership) room.members.delete(session.id);
     room.leave(session.id);
-    for (const { record } of bindings) {
-      const feedRoom = this.room(record.feed);
-      feedRoom.subscriptions.delete(membership);
-      feedRoom.release();
-    }
+    this.retain(membership, []);
+  }
+
+  /** Has only these of a membership's subscriptions stand. */
+  retain(membership: Membership, kept: readonly Binding[]): void {
+    const feeds = new Set(membership.bindings.map(({ record }) => this.room(record.feed)));
+    for (const feed of feeds) feed.subscriptions.delete(membership);
+    membership.bindings = kept;
+    for (const binding of kept) this.#subscribe(membership, binding);
+    for (const feed of feeds) feed.release();
   }
 
   /** Whether a membership is still the one of its topic: it may have ended while an answer was under way. */

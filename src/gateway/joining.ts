@@ -105,7 +105,7 @@ async function openWishes(
   if (problem !== undefined) throw new JoinRefused(forConfiguration(problem));
   const bindings = await awaitFeeds(host, who, wishes, holds, request.wait);
   if ("refusal" in bindings) throw new JoinRefused(bindings.refusal);
-  return { bindings, problems: [], waiting: [] };
+  return { bindings, problems: [], waiting: [], refused: [] };
 }
 
 /** Subscriptions as they are asked for, and messages about those that nobody could serve. */

@@ -51,6 +51,7 @@ export interface JoinRecord {
   readonly tracked: Record<string, unknown> | null;
   readonly bindings: readonly BindingRecord[];
   readonly waiting: readonly Waiting[];
+  readonly refused?: readonly Wish[];
   readonly named?: Wish | null;
 }
 

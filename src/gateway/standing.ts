@@ -5,6 +5,7 @@ import { isObject } from "../protocol/json.ts";
 import type { Admission } from "../protocol/link.ts";
 import { allRights, type Right, type Rights } from "../protocol/rights.ts";
 import { isPrivateObject } from "../protocol/topics.ts";
+import { rejudgeFeeds } from "./feeds.ts";
 import type { Gateway } from "./gateway.ts";
 import { joinerOf, type Membership } from "./membership.ts";
 import { membershipRates } from "./rates.ts";
@@ -38,7 +39,9 @@ function sameClaims(a: Claims, b: Claims): boolean {
 
 async function takeClaims(gateway: Gateway, membership: Membership, claims: Claims): Promise<void> {
   if (isPrivateObject(membership.room.object) && !(await rejudge(gateway, membership, claims, 0))) return;
+  const before = membership.claims;
   membership.claims = claims;
+  rejudgeFeeds(gateway, membership, before);
   gateway.keep(membership);
   watchExpiry(gateway, membership);
   if (membership.bindings.some(({ record }) => !record.bare))

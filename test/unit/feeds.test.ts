@@ -197,6 +197,83 @@ describe("more than one join may ask for", () => {
   });
 });
 
+describe("another token", () => {
+  const restricted: Table = {
+    ...described,
+    columns: described.columns.map((column) => ({ ...column, readers: ["authenticated", "service_role"] })),
+  };
+  const refusal = expect.stringContaining("invalid column for filter title");
+  const bring = (role: string): void => world.say("g1", ann, "2", TOPIC, "access_token", { access_token: role });
+
+  beforeEach(() => {
+    world.verify = async (role) => ({ role, user: role === "anon" ? null : "ann", exp: null, all: {} });
+    table = restricted;
+  });
+
+  test("has what was refused to the role before stand, also in the gateway's next life", async () => {
+    join([subscription({ filter: "title=eq.a" })]);
+    await pass(100);
+    expect(systems()).toEqual([refusal]);
+    world.restartGateway("g1");
+    bring("authenticated");
+    await pass(100);
+    expect(systems()).toEqual([refusal, "ok: Subscribed to PostgreSQL"]);
+    change({ id: 1, title: "a" });
+    await pass(100);
+    expect(rows()).toHaveLength(1);
+  });
+
+  test("has what stood refused, and told, until the role is back", async () => {
+    join([subscription({ filter: "title=eq.a" }), subscription()], { postgres_changes_options: {} });
+    bring("authenticated");
+    await pass(100);
+    bring("anon");
+    await pass(100);
+    expect(systems().slice(-2)).toEqual(["ok: Subscribed to PostgreSQL", refusal]);
+    change({ id: 1, title: "a" });
+    await pass(100);
+    expect(rows().map(([matching]) => matching?.length)).toEqual([1]);
+    bring("authenticated");
+    await pass(100);
+    change({ id: 2, title: "a" });
+    await pass(100);
+    expect(rows().map(([matching]) => matching?.length)).toEqual([1, 2]);
+  });
+
+  test("counts though the answer to the one before comes after it", async () => {
+    let answer = (): void => {};
+    join([subscription({ filter: "id=eq.0x10" })]);
+    await pass(100);
+    world.postgres.literals = async () => ({ json: ["16"] });
+    const { captured } = world.postgres;
+    world.postgres.captured = async () => {
+      await new Promise<void>((resolve) => {
+        answer = resolve;
+      });
+      return captured();
+    };
+    bring("service_role");
+    await world.clock.pass(50);
+    bring("anon");
+    await world.clock.pass(50);
+    for (let turn = 0; turn < 3; turn++) {
+      answer();
+      await world.clock.pass(50);
+    }
+    expect(systems()).toHaveLength(2);
+    expect(systems().join()).not.toContain("Subscribed");
+    const { topics } = [...world.gateway("g1").sessions.values()][0] ?? {};
+    expect(topics?.get(TOPIC)).toMatchObject({ membership: { bindings: [], waiting: [], refused: [{ table: "t" }] } });
+  });
+
+  test("of the same user asks nothing anew", async () => {
+    join([subscription({ filter: "title=eq.a" })]);
+    bring("anon");
+    await pass(100);
+    expect(systems()).toEqual([refusal]);
+  });
+});
+
 test("who may have missed a change, as its text is too long for a pattern, is told once", async () => {
   join([subscription({ filter: 'title=match."a{200}b"' }), subscription({ filter: "id=eq.1" })]);
   await pass(100);
