@@ -68,10 +68,14 @@ export async function join(
       ...(replay === undefined ? {} : { replay }),
       ...(request.resume === undefined ? {} : { resume: request.resume }),
     };
-    const enter = (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
+    const enter = async (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
       const room = host.room(object);
+      const refusal = joinedAs(room, session, frame.topic);
+      if (refusal !== undefined) return refusal;
       return new Promise((resolve) => {
-        room.join(joinerOf(session, claims, object), wishes, (joined) => {
+        room.join(joinerOf(session, claims, object), wishes, (answer) => {
+          // Both spellings may have been on their way.
+          const joined = answer.ok ? (joinedAs(room, session, frame.topic) ?? answer) : answer;
           if (joined.ok) admitted({ room, request, claims, presenceKey, opened, named: asked.named, joined });
           resolve(joined.ok ? undefined : joined);
         });
@@ -84,6 +88,13 @@ export async function join(
   } finally {
     holds.release();
   }
+}
+
+/** The refusal of a second topic for one channel, as a feed's name may be spelled: one would be deaf. */
+function joinedAs(room: Room, session: Session, topic: string): Extract<Joined, { ok: false }> | undefined {
+  const member = room.members.get(session.id);
+  if (member === undefined || member.topic === topic) return undefined;
+  return { ok: false, reason: `TopicAlreadyJoined: This socket has joined the same feed as ${member.topic}` };
 }
 
 /**

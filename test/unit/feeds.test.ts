@@ -474,6 +474,32 @@ test("filters, selections and ids outlive the gateway's life in memory", async (
   );
 });
 
+describe("a feed whose name is spelled in two ways", () => {
+  const spellings = ["realtime:table:public.t", 'realtime:table:"public".t'] as const;
+  const reason = (topic: string) => `TopicAlreadyJoined: This socket has joined the same feed as ${topic}`;
+
+  test.each([0, 100])("is heard as it was joined first, and refused as the other, %i ms later", async (ms) => {
+    join([], {}, "1", spellings[0]);
+    await world.clock.pass(ms);
+    join([], {}, "2", spellings[1]);
+    await pass(100);
+    expect(replies()).toEqual([
+      expect.objectContaining({ status: "ok" }),
+      { status: "error", response: { reason: reason(spellings[0]) } },
+    ]);
+    change({ id: 1 });
+    await pass(100);
+    expect(ann.heard('"record":{"id":1}')).toBe(1);
+    // Once that is left, the other may be joined.
+    world.say("g1", ann, "3", spellings[0], "phx_leave", {});
+    join([], {}, "4", spellings[1]);
+    await pass(100);
+    change({ id: 2 });
+    await pass(100);
+    expect(ann.heard('"record":{"id":2}')).toBe(1);
+  });
+});
+
 describe("topics that name a table", () => {
   const bareSchema = z.strictObject({ columns: z.unknown(), record: z.unknown(), meta: z.unknown() });
   const bare = (): unknown[] => payloads("INSERT", bareSchema).map(({ record }) => record);
