@@ -1,9 +1,8 @@
 // Bindings: the row-change subscriptions of one channel, fitted to their tables and matched with changes.
 import type { Joiner } from "../protocol/link.ts";
 import type { Table } from "../protocol/tables.ts";
-import { type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
+import { type Ask, type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
 import { compileFilter, type Index, indexOf } from "./filters/filter.ts";
-import type { Postgres } from "./ports.ts";
 import type { Row } from "./row.ts";
 import { exceptionMessage, feedOf, type Wish, WishRefused } from "./wishes.ts";
 
@@ -21,6 +20,8 @@ export interface BindingRecord {
   /** The roles that may read every column named here: another token may bring another role. Undefined: none is named. */
   readonly readers: readonly string[] | undefined;
   readonly bare: boolean;
+  /** What was asked for: another role has it judged anew. */
+  readonly wish: Wish;
 }
 
 /** The columns that a subscription takes of a row; `key` is the same for the same columns. */
@@ -46,7 +47,7 @@ export async function resolveBinding(
   wish: Wish,
   table: Table,
   { role }: Pick<Joiner, "role">,
-  postgres: Postgres,
+  postgres: Ask,
 ): Promise<Binding> {
   const { id, event, bare } = wish;
   try {
@@ -54,7 +55,7 @@ export async function resolveBinding(
     const select = wish.select && selectedColumns(wish.select, table, role);
     const readers = readersOf(table, [...conditions.map(({ column }) => column), ...(wish.select ?? [])]);
     const only = wish.schema === "*" && wish.table !== "*" ? wish.table : undefined;
-    return compileBinding({ id, event, feed: feedOf(wish), table: only, conditions, select, readers, bare });
+    return compileBinding({ id, event, feed: feedOf(wish), table: only, conditions, select, readers, bare, wish });
   } catch (error) {
     if (!(error instanceof FilterRefused)) throw error;
     throw new WishRefused(exceptionMessage(wish, error.message));

@@ -10,8 +10,12 @@ import type { Session } from "./session.ts";
 export class FanOut implements Deliveries {
   readonly #send: (session: Session, frame: Frame) => void;
 
-  constructor(send: (session: Session, frame: Frame) => void) {
+  readonly #undecided: (membership: Membership) => void;
+
+  /** `undecided` hears of members of whom could not be found out in time whether their filters let a change through. */
+  constructor(send: (session: Session, frame: Frame) => void, undecided: (membership: Membership) => void) {
     this.#send = send;
+    this.#undecided = undecided;
   }
 
   messages(room: Room, batch: readonly Outgoing[]): void {
@@ -29,7 +33,10 @@ export class FanOut implements Deliveries {
 
   /** A row change, to everybody with a subscription that it is for: one frame for each selection of columns. */
   #change(room: Room, outgoing: Outgoing): void {
-    for (const [membership, bindings] of room.subscriptions.matching(outgoing)) {
+    const undecided = (membership: Membership): void => {
+      if (outgoing.shareOf(membership.viewer) !== undefined) this.#undecided(membership);
+    };
+    for (const [membership, bindings] of room.subscriptions.matching(outgoing, undecided)) {
       const share = outgoing.shareOf(membership.viewer);
       if (share === undefined) continue;
       const { session, topic } = membership;

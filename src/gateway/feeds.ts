@@ -1,4 +1,5 @@
 // Feeds: opened for the subscriptions of a join before it is answered, and again later where they could not be had.
+import type { Claims } from "../protocol/claims.ts";
 import { type Joined, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { type Binding, resolveBinding } from "./bindings.ts";
@@ -24,12 +25,18 @@ export interface Waiting {
 }
 
 /** Keeps the feeds of subscriptions while they are opened: one that nobody is in is let go after a while. */
-export function holdFeeds(host: FeedHost, wishes: readonly Wish[]): () => void {
-  // A topic may name no table at all: no room is made before that is known.
-  const holds = wishes.filter(({ bare }) => !bare).map((wish) => host.room(feedOf(wish)).hold());
-  return () => {
-    for (const release of holds) release();
-  };
+export class Holds {
+  readonly #releases = new Map<Room, () => void>();
+  #over = false;
+
+  keep(room: Room): void {
+    if (!this.#over && !this.#releases.has(room)) this.#releases.set(room, room.hold());
+  }
+
+  release(): void {
+    this.#over = true;
+    for (const release of this.#releases.values()) release();
+  }
 }
 
 /** What has come of subscriptions. */
@@ -38,11 +45,13 @@ export interface Opened {
   /** Messages about the subscriptions that do not stand. */
   readonly problems: string[];
   readonly waiting: Waiting[];
+  /** Those that cannot stand as they are written, for whoever asked. */
+  readonly refused: Wish[];
 }
 
 type Outcome =
   | { readonly binding: Binding }
-  /** It cannot stand as it is written, and is not tried again. */
+  /** It cannot stand as it is written, and is not tried again for the same role and user. */
   | { readonly refused: string }
   /** Nobody captures the table, which `nself realtime subscribe` changes from one moment to the next. */
   | { readonly absent: string }
@@ -59,8 +68,13 @@ const LATE_MS = 30_000;
 const TRY_MS = { from: 100, to: 1_000 };
 
 /** Opens all feeds at once, not for long: what cannot be reached by then is told and waits. Never rejects. */
-export async function openFeeds(host: FeedHost, who: Subscriber, wishes: readonly Wish[]): Promise<Opened> {
-  const ask = asking(host, who);
+export async function openFeeds(
+  host: FeedHost,
+  who: Subscriber,
+  wishes: readonly Wish[],
+  holds: Holds,
+): Promise<Opened> {
+  const ask = asking(host, who, holds);
   const outcomes = wishes.map(async (wish) => ({ wish, outcome: await openSoon(host, who, wish, ask) }));
   return gathered(host, await Promise.all(outcomes));
 }
@@ -73,12 +87,13 @@ export async function awaitFeeds(
   host: FeedHost,
   who: Subscriber,
   wishes: readonly Wish[],
+  holds: Holds,
   timeout: number,
 ): Promise<Binding[] | { readonly refusal: string }> {
   let late = false;
   const untilOpen = async (wish: Wish): Promise<Binding> => {
     for (;;) {
-      const outcome = await openFeed(host, who, wish, asking(host, who));
+      const outcome = await openFeed(host, who, wish, asking(host, who, holds));
       if ("binding" in outcome) return outcome.binding;
       if (!("unreachable" in outcome)) throw new WishRefused("refused" in outcome ? outcome.refused : outcome.absent);
       await pause(host.timers, within(TRY_MS));
@@ -106,10 +121,16 @@ export function forConfiguration(message: string): string {
 /** What retrying needs of the gateway beyond that. */
 export interface RetryHost extends FeedHost {
   stands(membership: Membership): boolean;
+  /** Has only these of a membership's subscriptions stand. */
+  retain(membership: Membership, kept: readonly Binding[]): void;
+  /** Writes a membership down. */
+  keep(membership: Membership): void;
   /** Takes up what has come of it, and tells the client. */
   opened(membership: Membership, opened: Opened): void;
   /** Has them tried again when they are due. */
   wakeFor(waiting: readonly Waiting[]): void;
+  /** Has the gateway look at what is due, at `time` (unix ms) or a little later. */
+  wakeAt(time: number): void;
 }
 
 /** Tries again what waits and is due. What still cannot be had waits on; the client is told when the reason changes. */
@@ -121,41 +142,68 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   // No second try while this one runs; and should this life end before it has, the next one tries.
   const trying = due.map((waiting) => ({ ...waiting, retryAt: now + LATE_MS }));
   membership.waiting = [...kept, ...trying];
-  const release = holdFeeds(
-    host,
-    due.map(({ wish }) => wish),
-  );
-  const ask = asking(host, membership);
+  const { claims } = membership;
+  const holds = new Holds();
+  const ask = asking(host, membership, holds);
   const outcomes = await Promise.all(
     due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish, ask) })),
   );
-  if (host.stands(membership)) {
+  const others = membership.waiting.filter((waiting) => !trying.includes(waiting));
+  if (host.stands(membership) && !isSame(claims, membership.claims)) {
+    // The answers were for somebody else.
+    membership.waiting = [...others, ...due];
+    void retryFeeds(host, membership);
+  } else if (host.stands(membership)) {
     const opened = gathered(host, outcomes);
-    const others = membership.waiting.filter((waiting) => !trying.includes(waiting));
     membership.waiting = others;
     if (opened.bindings.length + opened.problems.length > 0) host.opened(membership, opened);
     // Nothing new is not worth a write: in the next life it is tried at once.
     else membership.waiting = [...others, ...opened.waiting];
     host.wakeFor(membership.waiting);
   }
-  release();
+  holds.release();
+}
+
+/**
+ * Another token: what was refused to the role before may stand for this one, and what stood may not any more
+ * (protocol.md §9.1). A token for the same role and user changes nothing.
+ */
+export function rejudgeFeeds(host: RetryHost, membership: Membership, before: Claims): void {
+  const { claims, bindings, refused } = membership;
+  if (isSame(before, claims)) return;
+  const kept = bindings.filter(({ record }) => record.readers?.includes(claims.role) !== false);
+  const lost = bindings.filter((binding) => !kept.includes(binding)).map(({ record }) => record.wish);
+  if (lost.length + refused.length === 0) return;
+  host.retain(membership, kept);
+  const retryAt = host.timers.now();
+  const again = [...lost, ...refused].map((wish) => ({ wish, retryAt, told: "" }));
+  membership.refused = [];
+  membership.waiting = [...membership.waiting, ...again];
+  host.keep(membership);
+  void retryFeeds(host, membership);
+}
+
+function isSame(a: Claims, b: Claims): boolean {
+  return a.role === b.role && a.user === b.user;
 }
 
 function gathered(
   { timers }: FeedHost,
   results: readonly { readonly wish: Wish; readonly told?: string; readonly outcome: Outcome }[],
 ): Opened {
-  const opened: Opened = { bindings: [], problems: [], waiting: [] };
+  const opened: Opened = { bindings: [], problems: [], waiting: [], refused: [] };
   for (const { wish, told = "", outcome } of results) {
     if ("binding" in outcome) opened.bindings.push(outcome.binding);
-    else if ("refused" in outcome) opened.problems.push(outcome.refused);
-    else {
+    else if ("refused" in outcome) {
+      opened.problems.push(outcome.refused);
+      opened.refused.push(wish);
+    } else {
       const problem = "absent" in outcome ? outcome.absent : outcome.unreachable;
-      // Most rooms whose name looks like a table's are just rooms.
+      // The client has not asked for it in so many words.
       const isNews = problem !== told && !wish.bare;
       if (isNews) opened.problems.push(problem);
       const isSoon = isNews || "unreachable" in outcome;
-      opened.waiting.push({ wish, retryAt: timers.now() + (isSoon ? within(SOON_MS) : LATE_MS), told: problem });
+      opened.waiting.push({ wish, retryAt: isSoon ? soon(timers) : timers.now() + LATE_MS, told: problem });
     }
   }
   return opened;
@@ -164,13 +212,15 @@ function gathered(
 type Ask = (feed: string) => Promise<Joined>;
 
 /** Asks each feed once, however many of the subscriptions are of it. */
-function asking(host: FeedHost, who: Subscriber): Ask {
+function asking(host: FeedHost, who: Subscriber, holds: Holds): Ask {
   const answers = new Map<string, Promise<Joined>>();
   return (feed) => {
     const answer =
       answers.get(feed) ??
       new Promise((resolve) => {
-        host.room(feed).join(joinerOf(who, feed), { presence: false }, resolve);
+        const room = host.room(feed);
+        holds.keep(room);
+        room.join(joinerOf(who, feed), { presence: false }, resolve);
       });
     answers.set(feed, answer);
     return answer;
@@ -184,16 +234,13 @@ async function openSoon(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): 
 
 async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): Promise<Outcome> {
   try {
-    // A topic may name no table, and the feed of everything does not know one table's name.
-    const inQuestion = wish.bare || wish.schema === "*";
-    if (inQuestion && !(await host.postgres.isCaptured(wish.schema, wish.table))) {
-      return { absent: notCapturedMessage(wish) };
-    }
+    // Before a room is made or a channel woken: anybody may ask for any name.
+    if (!(await isCaptured(host, wish))) return { absent: notCapturedMessage(wish) };
     const joined = await ask(feedOf(wish));
     if (joined.ok) {
       return joined.table === undefined
         ? UNREACHABLE
-        : { binding: await resolveBinding(wish, joined.table, who.claims, host.postgres) };
+        : { binding: await resolveBinding(wish, joined.table, who.claims, who.session.questions) };
     }
     if (joined.reason === NOT_CAPTURED) return { absent: notCapturedMessage(wish) };
     return joined.reason.startsWith("Unauthorized") ? { refused: joined.reason } : { unreachable: joined.reason };
@@ -201,6 +248,13 @@ async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): 
     if (error instanceof WishRefused) return { refused: error.message };
     return UNREACHABLE;
   }
+}
+
+/** Whether a table is captured now: it may be since a moment ago, and the client know it. */
+async function isCaptured({ postgres, timers }: FeedHost, { schema, table }: Wish): Promise<boolean> {
+  const now = timers.now();
+  const known = await postgres.captured();
+  return known.has(schema, table) || (await postgres.captured(now)).has(schema, table);
 }
 
 const UNREACHABLE = {
@@ -218,6 +272,11 @@ function withLimit<T>(timers: Timers, promise: Promise<T>, ms: number): Promise<
 
 function pause(timers: Timers, ms: number): Promise<void> {
   return new Promise((resolve) => void timers.after(ms, resolve));
+}
+
+/** When what could not be reached is tried again, unix ms. */
+export function soon(timers: Timers): number {
+  return timers.now() + within(SOON_MS);
 }
 
 /** Spread, so that many who failed together do not come back together. */

@@ -18,9 +18,11 @@ import { FanOut } from "./fan-out.ts";
 import type { Opened, Waiting } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
+import { NamedTables } from "./named-tables.ts";
 import type { Frame } from "./outgoing.ts";
 import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
+import { Questions } from "./questions.ts";
 import { membershipRates, sessionRates } from "./rates.ts";
 import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
@@ -33,9 +35,15 @@ import { echoWishes } from "./wishes.ts";
 export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
   readonly #rooms = new Map<string, Room>();
-  readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
+  readonly #fanOut = new FanOut(
+    (session, frame) => this.send(session, frame),
+    (membership) => this.#undecided(membership),
+  );
+  /** Who has been told that a filter of theirs takes too long. */
+  readonly #toldUndecided = new WeakSet<Membership>();
   readonly timers: Timers;
   readonly postgres: Postgres;
+  readonly namedTables = new NamedTables(this);
   readonly #ports: GatewayPorts;
 
   constructor(ports: GatewayPorts) {
@@ -63,6 +71,7 @@ export class Gateway implements RoomEvents {
       unread: 0,
       queued: 0,
       rates,
+      questions: new Questions(this.postgres),
     };
   }
 
@@ -93,9 +102,12 @@ export class Gateway implements RoomEvents {
         rights = isPrivateObject(record.object) ? noRights : allRights,
         limits = {},
         viewer = nobody(record.claims.role),
+        refused = [],
+        named = null,
       } = record;
       if (record.rights === undefined) unjudged.add(room);
-      this.#enter(this.#membership({ ...record, session, room, bindings, viewer, rights, limits }));
+      const parts = { ...record, session, room, bindings, viewer, rights, limits, refused, named };
+      this.#enter(this.#membership(parts));
     }
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
@@ -201,10 +213,6 @@ export class Gateway implements RoomEvents {
     return this.#ports.limits;
   }
 
-  databaseReady(): Promise<boolean> {
-    return this.#ports.databaseReady();
-  }
-
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
     if (token !== undefined) return this.#ports.verify(token);
     const late = secondsLate(session.claims, this.now());
@@ -254,7 +262,7 @@ export class Gateway implements RoomEvents {
   }
 
   #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
-    const { room, request, claims, viewer, presenceKey, opened, joined } = admitted;
+    const { room, request, claims, viewer, presenceKey, opened, named, joined } = admitted;
     const { self, ack, presenceEnabled } = request;
     const { ok: _ok, rights = allRights, limits = {}, table: _table, ...standing } = joined;
     const membership = this.#membership({
@@ -264,17 +272,21 @@ export class Gateway implements RoomEvents {
       tracked: null,
       bindings: [],
       waiting: [],
+      refused: [],
+      named,
     });
     this.#enter(membership);
     this.reply(session, frame, "ok", { postgres_changes: echoWishes(request.postgresChanges), ...standing });
     this.opened(membership, opened);
+    void this.namedTables.joined(membership);
     if (request.replicationReady) tellWhenReady(this, membership);
   }
 
   /** Takes up what has come of subscriptions, and tells the client. */
-  opened(membership: Membership, { bindings, problems, waiting }: Opened): void {
+  opened(membership: Membership, { bindings, problems, waiting, refused }: Opened): void {
     membership.bindings = [...membership.bindings, ...bindings];
     membership.waiting = [...membership.waiting, ...waiting];
+    membership.refused = [...membership.refused, ...refused];
     for (const binding of bindings) this.#subscribe(membership, binding);
     this.keep(membership);
     this.wakeFor(waiting);
@@ -296,9 +308,11 @@ export class Gateway implements RoomEvents {
 
   /** What is due no sooner than the next sweep is seen to by it. Others are woken for at whole seconds, many at once. */
   wakeFor(waiting: readonly Waiting[]): void {
-    for (const { retryAt } of waiting) {
-      if (retryAt < this.timers.now() + SWEEP_MS) this.timers.alarm(Math.ceil(retryAt / 1_000) * 1_000);
-    }
+    for (const { retryAt } of waiting) if (retryAt < this.timers.now() + SWEEP_MS) this.wakeAt(retryAt);
+  }
+
+  wakeAt(time: number): void {
+    this.timers.alarm(Math.ceil(time / 1_000) * 1_000);
   }
 
   #subscribe(membership: Membership, binding: Binding): void {
@@ -324,16 +338,21 @@ export class Gateway implements RoomEvents {
   }
 
   #leave(membership: Membership): void {
-    const { session, topic, room, bindings } = membership;
+    const { session, topic, room } = membership;
     session.topics.delete(topic);
     this.#ports.store.deleteJoin(session.id, topic);
     if (room.members.get(session.id) === membership) room.members.delete(session.id);
     room.leave(session.id);
-    for (const { record } of bindings) {
-      const feedRoom = this.room(record.feed);
-      feedRoom.subscriptions.delete(membership);
-      feedRoom.release();
-    }
+    this.retain(membership, []);
+  }
+
+  /** Has only these of a membership's subscriptions stand. */
+  retain(membership: Membership, kept: readonly Binding[]): void {
+    const feeds = new Set(membership.bindings.map(({ record }) => this.room(record.feed)));
+    for (const feed of feeds) feed.subscriptions.delete(membership);
+    membership.bindings = kept;
+    for (const binding of kept) this.#subscribe(membership, binding);
+    for (const feed of feeds) feed.release();
   }
 
   /** Whether a membership is still the one of its topic: it may have ended while an answer was under way. */
@@ -363,6 +382,14 @@ export class Gateway implements RoomEvents {
   /** Tells that a membership is over: its own join_ref in both places, or clients ignore the frame (protocol.md §10). */
   #over({ session, joinRef, topic }: Membership, event: "phx_error" | "phx_close", payload: object): void {
     this.send(session, encodeFrame(session.version, joinRef, joinRef, topic, event, JSON.stringify(payload)));
+  }
+
+  #undecided(membership: Membership): void {
+    if (this.#toldUndecided.has(membership)) return;
+    this.#toldUndecided.add(membership);
+    const reason = "A change was left out: its texts are too long for the patterns of this table's subscriptions.";
+    const remedy = "Use shorter patterns, fewer of them, or other filters beside them";
+    this.system(membership, "postgres_changes", "error", `${reason} ${remedy}`);
   }
 
   reply(session: Session, frame: ClientFrame, status: "ok" | "error", response: object): void {

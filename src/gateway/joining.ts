@@ -3,9 +3,10 @@
 import type { Claims } from "../protocol/claims.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
+import { MAX_REGEXES, MAX_TERMS } from "../protocol/limits.ts";
 import type { Joined, Viewer } from "../protocol/link.ts";
 import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
-import { awaitFeeds, type FeedHost, forConfiguration, holdFeeds, type Opened, openFeeds } from "./feeds.ts";
+import { awaitFeeds, type FeedHost, forConfiguration, Holds, type Opened, openFeeds } from "./feeds.ts";
 import { joinerOf, type Subscriber } from "./membership.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
@@ -19,6 +20,8 @@ export interface Admitted {
   readonly viewer: Viewer;
   readonly presenceKey: string;
   readonly opened: Opened;
+  /** The table that the topic may name. */
+  readonly named: Wish | null;
   readonly joined: Extract<Joined, { ok: true }>;
 }
 
@@ -51,21 +54,24 @@ export async function join(
   const claims = await host.claimsOf(session, request.token);
   const viewer = await host.viewerOf(claims);
   const asked = wishesOf(topic, request);
-  const holds = [holdFeeds(host, asked.wishes)];
+  const holds = new Holds();
   try {
-    const opened = await openWishes(host, { session, claims, viewer }, request, asked);
-    holds.push(...opened.bindings.map(({ record }) => host.room(record.feed).hold()));
+    const opened = await openWishes(host, { session, claims, viewer }, request, asked, holds);
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
     const wishes = {
       presence: request.presenceEnabled,
       ...(replay === undefined ? {} : { replay }),
       ...(request.resume === undefined ? {} : { resume: request.resume }),
     };
-    const enter = (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
+    const enter = async (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
       const room = host.room(object);
+      const refusal = joinedAs(room, session, frame.topic);
+      if (refusal !== undefined) return refusal;
       return new Promise((resolve) => {
-        room.join(joinerOf({ session, claims, viewer }, object), wishes, (joined) => {
-          if (joined.ok) admitted({ room, request, claims, viewer, presenceKey, opened, joined });
+        room.join(joinerOf({ session, claims, viewer }, object), wishes, (answer) => {
+          // Both spellings may have been on their way.
+          const joined = answer.ok ? (joinedAs(room, session, frame.topic) ?? answer) : answer;
+          if (joined.ok) admitted({ room, request, claims, viewer, presenceKey, opened, named: asked.named, joined });
           resolve(joined.ok ? undefined : joined);
         });
       });
@@ -75,8 +81,15 @@ export async function join(
     if (refusal?.moved !== undefined) refusal = await enter(roomObject(topic.sub, refusal.moved === "private"));
     if (refusal !== undefined) throw new JoinRefused(refusal.reason);
   } finally {
-    for (const release of holds) release();
+    holds.release();
   }
+}
+
+/** The refusal of a second topic for one channel, as a feed's name may be spelled: one would be deaf. */
+function joinedAs(room: Room, session: Session, topic: string): Extract<Joined, { ok: false }> | undefined {
+  const member = room.members.get(session.id);
+  if (member === undefined || member.topic === topic) return undefined;
+  return { ok: false, reason: `TopicAlreadyJoined: This socket has joined the same feed as ${member.topic}` };
 }
 
 /**
@@ -88,39 +101,61 @@ async function openWishes(
   who: Subscriber,
   request: JoinRequest,
   { wishes, problems }: Asked,
+  holds: Holds,
 ): Promise<Opened> {
   if (request.wait === undefined || request.postgresChanges.length === 0) {
-    const opened = await openFeeds(host, who, wishes);
+    const opened = await openFeeds(host, who, wishes, holds);
     return { ...opened, problems: [...problems, ...opened.problems] };
   }
   const [problem] = problems;
   if (problem !== undefined) throw new JoinRefused(forConfiguration(problem));
-  const bindings = await awaitFeeds(host, who, wishes, request.wait);
+  const bindings = await awaitFeeds(host, who, wishes, holds, request.wait);
   if ("refusal" in bindings) throw new JoinRefused(bindings.refusal);
-  return { bindings, problems: [], waiting: [] };
+  return { bindings, problems: [], waiting: [], refused: [] };
 }
 
 /** Subscriptions as they are asked for, and messages about those that nobody could serve. */
 interface Asked {
   readonly wishes: readonly Wish[];
   readonly problems: readonly string[];
+  readonly named: Wish | null;
 }
 
 /** The subscriptions that a join asks for: in its payload, or by a topic that names a table (protocol.md §3.6). */
 function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
   const ids = wishIds(request.postgresChanges);
-  const asked = request.postgresChanges.map((entry, index) => () => parseWish(entry, ids[index] ?? 1));
-  const names = asked.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);
-  if (names !== undefined) asked.push(() => topicWish(...names));
+  const left = { terms: MAX_TERMS, regexes: MAX_REGEXES };
   const [wishes, problems]: [Wish[], string[]] = [[], []];
-  for (const parse of asked) {
-    try {
-      wishes.push(parse());
-    } catch (error) {
-      if (!(error instanceof WishRefused)) throw error;
-      // A room whose name is no table's is just a room.
-      if (names === undefined) problems.push(error.message);
-    }
+  for (const [index, entry] of request.postgresChanges.entries()) {
+    const wish = understood(() => parseWish(entry, ids[index] ?? 1), left);
+    if (typeof wish === "string") problems.push(wish);
+    else wishes.push(wish);
   }
-  return { wishes, problems };
+  const names = ids.length > 0 || request.private ? undefined : namesInTopic(topic, request.legacy);
+  const named = names && understood(() => topicWish(...names), left);
+  // A room whose name is no table's is just a room.
+  return { wishes, problems, named: typeof named === "object" ? named : null };
+}
+
+/** A subscription, or the message about one that cannot be had. */
+function understood(parse: () => Wish, left: { terms: number; regexes: number }): Wish | string {
+  try {
+    const wish = parse();
+    take(left, wish);
+    return wish;
+  } catch (error) {
+    if (error instanceof WishRefused) return error.message;
+    throw error;
+  }
+}
+
+/** Takes a subscription's terms from what one join may have. Throws WishRefused when they are more than is left. */
+function take(left: { terms: number; regexes: number }, { terms }: Wish): void {
+  const regexes = terms.filter(({ operator }) => operator === "match" || operator === "imatch").length;
+  if (terms.length > left.terms) throw new WishRefused(`Too many filters: a channel has at most ${MAX_TERMS} terms`);
+  if (regexes > left.regexes) {
+    throw new WishRefused(`Too many filters: a channel has at most ${MAX_REGEXES} terms with match or imatch`);
+  }
+  left.terms -= terms.length;
+  left.regexes -= regexes;
 }

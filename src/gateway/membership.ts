@@ -11,6 +11,7 @@ import type { SessionRates } from "./rates.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
 import type { Tokens } from "./standing.ts";
+import type { Wish } from "./wishes.ts";
 
 export interface Membership {
   readonly session: Session;
@@ -37,9 +38,12 @@ export interface Membership {
   presenceEnabled: boolean;
   /** What it tracks: told again to a channel that may have let it go. */
   tracked: Record<string, unknown> | null;
-  /** The row-change subscriptions that stand, and those that may yet. */
+  /** The row-change subscriptions that stand, those that may yet, and those that may for another role or user. */
   bindings: readonly Binding[];
   waiting: readonly Waiting[];
+  refused: readonly Wish[];
+  /** The table that its topic may name, as long as nobody captures it; null: it names none, or is subscribed to it. */
+  named: Wish | null;
 }
 
 /**

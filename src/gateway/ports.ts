@@ -8,8 +8,10 @@ import type { Position } from "../protocol/positions.ts";
 import type { Rights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
 import type { BindingRecord } from "./bindings.ts";
+import type { CapturedTables } from "./captured.ts";
 import type { Waiting } from "./feeds.ts";
 import type { SessionRecord } from "./session.ts";
+import type { Wish } from "./wishes.ts";
 
 /** A client's socket. Neither call throws: a socket that is closing takes nothing any more. */
 export interface Socket {
@@ -50,6 +52,8 @@ export interface JoinRecord {
   readonly tracked: Record<string, unknown> | null;
   readonly bindings: readonly BindingRecord[];
   readonly waiting: readonly Waiting[];
+  readonly refused?: readonly Wish[];
+  readonly named?: Wish | null;
 }
 
 /**
@@ -70,20 +74,25 @@ export interface SessionStore {
   deletePosition(object: string): void;
 }
 
+/** Literals as PostgreSQL reads them, in their order; or why it refuses one of them. */
+export type Literals = { readonly json: JsonText[] } | { readonly fault: string; readonly sqlstate: string };
+
 /** What only PostgreSQL can say of row-change subscriptions. Each call rejects when it is away. */
 export interface Postgres {
   /**
    * Reads literals as values of a type of pg_catalog, `timestamptz` or `_int4`, into the JSON that a captured row would
    * hold of them; or why PostgreSQL refuses one of them.
    */
-  literals(
-    type: string,
-    literals: readonly string[],
-  ): Promise<{ readonly json: JsonText[] } | { readonly fault: string; readonly sqlstate: string }>;
+  literals(type: string, literals: readonly string[]): Promise<Literals>;
   /** What is wrong with a regular expression; undefined: nothing. */
   patternFault(pattern: string): Promise<string | undefined>;
-  /** Whether a table is captured; `*` stands for any. A moment old at most. */
-  isCaptured(schema: string, table: string): Promise<boolean>;
+  /**
+   * The captured tables, asked for not before `notBefore` (unix ms), or a moment ago: the same object as long as nothing
+   * has changed.
+   */
+  captured(notBefore?: number): Promise<CapturedTables>;
+  /** Whether what the database sends reaches its channels now, or a moment ago. */
+  isReady(): Promise<boolean>;
 }
 
 export interface GatewayPorts {
@@ -99,8 +108,6 @@ export interface GatewayPorts {
   /** Opens a link to a channel object. Rejects when it cannot be reached. */
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
   readonly limits: Limits;
-  /** Whether what the database sends reaches its channels now. */
-  databaseReady(): Promise<boolean>;
   /** Verifies a token. Throws an error whose `code` and `message` the client may see. */
   verify(token: string): Promise<Claims>;
   /** Tells of something worth knowing that no client is to be told. */

@@ -1,6 +1,7 @@
 // Rows as filters see them: what PostgreSQL wrote as a number keeps its text, so that no digit is lost.
 import { type JsonText, members } from "../protocol/json.ts";
 import { plainDecimal } from "./filters/decimals.ts";
+import { Matches } from "./filters/matches.ts";
 
 /** A number of a row. Text that looks like a number is none: a code `016` is not 16. */
 export class Numeral {
@@ -22,9 +23,21 @@ export class Numeral {
 export class Row {
   readonly #texts: ReadonlyMap<string, JsonText>;
   readonly #values = new Map<string, unknown>();
+  #matches: Matches | undefined;
 
   constructor(row: JsonText) {
     this.#texts = new Map(members(row));
+  }
+
+  /** What patterns say of its texts. */
+  get matches(): Matches {
+    this.#matches ??= new Matches();
+    return this.#matches;
+  }
+
+  /** How many of them could not be tried. */
+  get undecided(): number {
+    return this.#matches?.undecided ?? 0;
   }
 
   /** The value of a column, its numbers as Numerals; undefined when the row does not have it, or it cannot be read. */

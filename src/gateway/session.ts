@@ -3,6 +3,7 @@ import type { Claims } from "../protocol/claims.ts";
 import type { Version } from "../protocol/frames.ts";
 import type { Membership } from "./membership.ts";
 import type { Socket } from "./ports.ts";
+import type { Questions } from "./questions.ts";
 import type { SessionRates } from "./rates.ts";
 
 /** A session as it is kept. */
@@ -31,6 +32,8 @@ export interface Session extends Omit<SessionRecord, "heartbeats"> {
   /** Length of all frames that wait for a join. */
   queued: number;
   readonly rates: SessionRates;
+  /** What its subscriptions ask PostgreSQL. */
+  readonly questions: Questions;
 }
 
 /** A topic of a session: its join is under way, or it is joined. */

@@ -5,6 +5,7 @@ import { isObject } from "../protocol/json.ts";
 import type { Admission } from "../protocol/link.ts";
 import { allRights, type Right } from "../protocol/rights.ts";
 import { isFeedObject, isPrivateObject } from "../protocol/topics.ts";
+import { rejudgeFeeds } from "./feeds.ts";
 import type { Gateway } from "./gateway.ts";
 import { joinerOf, type Membership } from "./membership.ts";
 import { membershipRates, Rate } from "./rates.ts";
@@ -90,9 +91,11 @@ async function takeComing(gateway: Gateway, membership: Membership): Promise<voi
   if (membership.tokens.coming !== claims || !gateway.stands(membership)) return;
   // Rows must not be shown to who is not their bearer any more: the client joins again with its new token.
   if (!isKnown) return gateway.drop(membership, "phx_error", { reason: "the token could not be taken, join again" });
+  const before = membership.claims;
   membership.claims = claims;
   membership.viewer = viewer;
   membership.tokens.coming = undefined;
+  rejudgeFeeds(gateway, membership, before);
   gateway.keep(membership);
   watchExpiry(gateway, membership);
   if (membership.bindings.some(({ record }) => !record.bare)) {

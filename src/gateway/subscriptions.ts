@@ -66,13 +66,20 @@ export class Subscriptions {
     });
   }
 
-  /** Who wants a change, each with those of their subscriptions that it is for. */
-  matching(change: Change): Map<Membership, Binding[]> {
+  /**
+   * Who wants a change, each with those of their subscriptions that it is for. `undecided` hears of who might have
+   * wanted it too, had it not taken too long to find out.
+   */
+  matching(change: Change, undecided: (membership: Membership) => void): Map<Membership, Binding[]> {
     const found = new Map<Membership, Binding[]>();
     const { unauthorized = [] } = change;
     const offer = ({ membership, binding }: Entry): void => {
       const { role } = membership.claims;
-      if (!unauthorized.includes(role) && wants(binding, role, change)) take(membership, binding);
+      if (unauthorized.includes(role)) return;
+      const before = change.row.undecided;
+      const wanted = wants(binding, role, change);
+      if (change.row.undecided > before) undecided(membership);
+      if (wanted) take(membership, binding);
     };
     const take = (membership: Membership, binding: Binding): void => {
       const own = found.get(membership);

@@ -13,12 +13,19 @@ export const SWEEP_MS = 30_000;
 /** Closes sockets that have been silent too long (protocol.md §1.5), and ends what an expired token had opened. */
 export function sweep(gateway: Gateway): void {
   const now = gateway.now();
+  const named: Membership[] = [];
   for (const session of [...gateway.sessions.values()]) {
     const patience = onlyListens(session) ? LISTENER_IDLE_MS : gateway.limits.idleMs;
     if (session.lastSeen < now - patience) gateway.end(session, closes.idle);
-    else for (const membership of membershipsOf(session)) visit(gateway, membership);
+    else {
+      for (const membership of membershipsOf(session)) {
+        visit(gateway, membership);
+        if (membership.named !== null) named.push(membership);
+      }
+    }
   }
   gateway.forgetViewers();
+  void gateway.namedTables.sweep(named);
 }
 
 function visit(gateway: Gateway, membership: Membership): void {
@@ -40,8 +47,8 @@ function onlyListens(session: Session): boolean {
   return memberships.some(followsByTopic) && memberships.every(({ tracked }) => tracked === null);
 }
 
-function followsByTopic({ bindings, waiting }: Membership): boolean {
-  return bindings.some(({ record }) => record.bare) || waiting.some(({ wish }) => wish.bare);
+function followsByTopic({ bindings, waiting, named }: Membership): boolean {
+  return named !== null || bindings.some(({ record }) => record.bare) || waiting.some(({ wish }) => wish.bare);
 }
 
 function membershipsOf({ topics }: Session): Membership[] {

@@ -82,6 +82,9 @@ export const MAX_DEPTH = 500;
 export const LISTENER_IDLE_MS = 86_400_000;
 /** Row-change subscriptions of one channel. */
 export const MAX_BINDINGS = 100;
+/** Terms of all filters of one join, and those of them that are regular expressions, which cost the most by far. */
+export const MAX_TERMS = 100;
+export const MAX_REGEXES = 5;
 /** Frames that may wait on one topic while its join runs. */
 export const MAX_QUEUED_FRAMES = 100;
 /** Bytes sent to a client since its last frame. The platform has no backpressure, so a reader this far behind is cut off. */

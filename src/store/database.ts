@@ -21,7 +21,7 @@ export type Query = <Row extends z.ZodType>(
 ) => Promise<z.output<Row>[]>;
 
 export interface QueryOptions {
-  /** Has PostgreSQL end the statement after so long, which is told as StoreUnavailable. */
+  /** Has PostgreSQL end the statement after so long, which is told as StatementTooSlow. */
   readonly statementTimeoutMs?: number;
   /** Has it write nothing. Only with a timeout. */
   readonly readOnly?: boolean;
@@ -29,13 +29,18 @@ export interface QueryOptions {
 
 /** PostgreSQL, or the way to it, does not answer. */
 export class StoreUnavailable extends Error {
-  override readonly name = "StoreUnavailable";
+  override readonly name: string = "StoreUnavailable";
   /** PostgreSQL's own word for it, where it had one. */
   readonly sqlstate: string | undefined;
-  constructor(message: string, options: ErrorOptions & { sqlstate?: string | undefined }) {
+  constructor(message: string, options: ErrorOptions & { sqlstate?: string | undefined } = {}) {
     super(message, options);
     this.sqlstate = options.sqlstate;
   }
+}
+
+/** PostgreSQL has ended a statement that took longer than it may: of others nothing is said by that. */
+export class StatementTooSlow extends StoreUnavailable {
+  override readonly name = "StatementTooSlow";
 }
 
 /** PostgreSQL answers but the schema `realtime` is not there. */
@@ -64,6 +69,8 @@ const OWN_CLASS = "NS";
 const UNFIT = /^(22|54)/;
 /** A lock was not had in time: somebody else's transaction holds the table. */
 export const LOCKED = "55P03";
+/** The statement was ended, as its time was over. */
+const TOO_SLOW = "57014";
 /** Classes of "not now": connection lost, out of resources, operator intervention, database starting up. */
 const AWAY = /^(08|53|57|58)/;
 
@@ -93,6 +100,7 @@ export function openDatabase(env: DatabaseEnv): Query {
 function storeError(error: unknown): unknown {
   if (!(error instanceof NeonDbError)) return error;
   const { code } = error;
+  if (code === TOO_SLOW) return new StatementTooSlow("PostgreSQL took too long to answer", { cause: error });
   if (code === undefined || AWAY.test(code)) {
     // The driver's message may hold addresses; it stays in `cause`, for the log.
     return new StoreUnavailable(

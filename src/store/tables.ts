@@ -1,6 +1,6 @@
 // Tables of the database: which are captured and what they are, what literals of their types say, and one to begin with.
 import * as z from "zod";
-import { type Query, StatementRefused } from "./database.ts";
+import { type Query, StatementRefused, StatementTooSlow } from "./database.ts";
 
 export type TableStore = ReturnType<typeof tableStore>;
 
@@ -22,8 +22,11 @@ const described = z.object({
 });
 export type DescribedTable = z.output<typeof described>;
 
-/** Most captured tables that the names of rooms are compared with. */
-const MAX_CAPTURED = 10_000;
+/** Most captured tables that subscriptions, and the names of rooms, are compared with: others are not found. */
+const MAX_CAPTURED = 100_000;
+
+/** What is asked for a join: PostgreSQL ends it before whoever asks gives up (edge/objects/patience.ts). */
+const LIMITED = { statementTimeoutMs: 1_500 };
 
 /** The type below all domains of the type whose oid an expression gives. */
 const base = (oid: string): string => `(
@@ -89,7 +92,7 @@ export function tableStore(query: Query) {
      */
     async describe(schema: string, table: string): Promise<DescribedTable | null> {
       if (schema !== "*" && table !== "*") {
-        const [found] = await query(described, DESCRIBE, [schema, table]);
+        const [found] = await query(described, DESCRIBE, [schema, table], LIMITED);
         return found ?? null;
       }
       const [found] = await query(
@@ -99,6 +102,7 @@ export function tableStore(query: Query) {
            where dropped_at is null and ($1 = '*' or schema_name = $1) and ($2 = '*' or table_name = $2)
          ) as captured`,
         [schema, table],
+        LIMITED,
       );
       return found?.captured === true ? { columns: [], primaryKey: [] } : null;
     },
@@ -123,7 +127,7 @@ export function tableStore(query: Query) {
     ): Promise<{ json: string[] } | { fault: string; sqlstate: string }> {
       if (!/^\w+$/.test(type)) throw new Error(`"${type}" is not the name of a type`);
       try {
-        const rows = await query(z.object({ json: z.string() }), LITERALS(type), [[...literals]]);
+        const rows = await query(z.object({ json: z.string() }), LITERALS(type), [[...literals]], LIMITED);
         return { json: rows.map(({ json }) => json) };
       } catch (error) {
         const fault = faultOf(error);
@@ -135,9 +139,10 @@ export function tableStore(query: Query) {
     /** What PostgreSQL says is wrong with a regular expression; undefined: nothing. */
     async patternFault(pattern: string): Promise<string | undefined> {
       try {
-        await query(z.object({ matches: z.boolean() }), "select '' ~ $1::text as matches", [pattern]);
+        await query(z.object({ matches: z.boolean() }), "select '' ~ $1::text as matches", [pattern], LIMITED);
         return undefined;
       } catch (error) {
+        if (error instanceof StatementTooSlow) return "PostgreSQL takes too long to compile it";
         const fault = faultOf(error);
         if (fault === undefined) throw error;
         return fault.fault.replace(/^invalid regular expression: /, "");

@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { migrate } from "../../src/listener/migrate.ts";
-import { StatementRefused, StoreNotReady, StoreUnavailable } from "../../src/store/database.ts";
+import { StatementRefused, StatementTooSlow, StoreNotReady, StoreUnavailable } from "../../src/store/database.ts";
 import { openStore, type Store } from "../../src/store/store.ts";
 import { freePort, startPostgres, type TestPostgres } from "../support/postgres.ts";
 
@@ -177,6 +177,21 @@ describe("after the migrations", () => {
     await store.channels.create({ slug: "odd", name, type: "public" });
     expect((await store.channels.find(name))?.slug).toBe("odd");
     await expect(store.subscriptions.subscribe(name)).rejects.toThrow(StatementRefused);
+  });
+
+  test("what a join asks for is ended before whoever asks gives up", async () => {
+    await sql.query("begin; lock table realtime.cdc_tables in access exclusive mode");
+    try {
+      const before = performance.now();
+      await expect(store.tables.describe("public", "users")).rejects.toThrow(StatementTooSlow);
+      expect(performance.now() - before).toBeLessThan(5_000);
+    } finally {
+      await sql.query("rollback");
+    }
+    // PostgreSQL needs a minute and more for it.
+    const pattern = "((((((a{1,9}){1,9}){1,9}){1,9}){1,9}){1,9})";
+    const fault = await store.tables.patternFault(pattern);
+    expect(fault).toMatch(/takes too long to compile it|too complex/);
   });
 
   test("a wrong secret and a dead endpoint are an unavailable store, with nothing of the URL in the message", async () => {

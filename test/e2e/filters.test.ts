@@ -187,8 +187,8 @@ function quoted(value: string): string {
   return `"${value.replace(/[\\"]/g, "\\$&")}"`;
 }
 
-const CHANNELS = 8;
-const FILTERS = 100;
+const CHANNELS = 20;
+const FILTERS = 40;
 const ROWS = 80;
 
 test.each([1, 2])("seed %i: 800 filters deliver of 80 rows what PostgreSQL selects", async (seed) => {
@@ -214,10 +214,13 @@ test.each([1, 2])("seed %i: 800 filters deliver of 80 rows what PostgreSQL selec
     if (subject === undefined) throw new Error(name);
     return caseOf(name, subject, pick);
   });
+  // A channel may have few regular expressions, so they are dealt first.
+  const isRegex = ({ filter }: Case): boolean => /\.i?match\./.test(filter);
+  const dealt = [...cases.filter(isRegex), ...cases.filter((each) => !isRegex(each))];
   const socket = await RawSocket.open(stack.url, { key: stack.anonKey });
   const caseById = new Map<string, Case>();
   for (let channel = 0; channel < CHANNELS; channel++) {
-    const own = cases.slice(channel * FILTERS, (channel + 1) * FILTERS);
+    const own = dealt.filter((_, index) => index % CHANNELS === channel);
     const topic = `realtime:filters-${seed}-${channel}`;
     const changes = own.map(({ filter }) => ({ event: "*", schema: "public", table, filter }));
     const reply = await socket.join(topic, { postgres_changes: changes });

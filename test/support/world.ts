@@ -9,6 +9,7 @@ import type {
   RingRow,
   SightRow,
 } from "../../src/channel/ports.ts";
+import { CapturedTables } from "../../src/gateway/captured.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
 import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
@@ -181,10 +182,16 @@ export class World {
   access: ChannelAccess = openAccess;
   /** Rates are off: these tests send as fast as they like. */
   limits: Limits = { ...defaultLimits, messagesPerMinute: 0, presencePerMinute: 0, joinsPerMinute: 0 };
+  /** The tables that subscriptions find: what their feeds say of them is for `access` to say. */
+  captured = new CapturedTables([
+    ["public", "t"],
+    ["public", "u"],
+  ]);
   postgres: Postgres = {
     literals: async () => ({ fault: "no PostgreSQL in this world", sqlstate: "22000" }),
     patternFault: async () => undefined,
-    isCaptured: async (schema) => schema === "*",
+    captured: async () => this.captured,
+    isReady: async () => true,
   };
   policies: Policies = {
     ask: async () => ({ visible: new Map(), left: [] }),
@@ -236,7 +243,6 @@ export class World {
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
       digest: async (text) => text,
-      databaseReady: async () => true,
       verify: (token) => this.verify(token),
       log: () => {},
     });

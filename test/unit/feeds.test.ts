@@ -2,6 +2,7 @@
 
 import { beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
+import { CapturedTables } from "../../src/gateway/captured.ts";
 import type { RowChange } from "../../src/protocol/changes.ts";
 import type { Table } from "../../src/protocol/tables.ts";
 import { World, type WorldClient } from "../support/world.ts";
@@ -176,6 +177,109 @@ describe("several subscriptions of one channel", () => {
   });
 });
 
+describe("more than one join may ask for", () => {
+  const ten = Array.from({ length: 10 }, () => "title=eq.a").join(",");
+  test.each([
+    ["terms", Array.from({ length: 11 }, () => subscription({ filter: ten })), "a channel has at most 100 terms"],
+    [
+      "patterns",
+      Array.from({ length: 6 }, (_, index) => subscription({ filter: `title=${index % 2 ? "i" : ""}match.a${index}` })),
+      "a channel has at most 5 terms with match or imatch",
+    ],
+  ])("of %s is refused, and told", async (_, entries, limit) => {
+    join(entries);
+    await pass(100);
+    expect(systems()).toEqual([`error: Too many filters: ${limit}`, "ok: Subscribed to PostgreSQL"]);
+    change({ id: 1, title: "a" });
+    change({ id: 2, title: "a0 a1 a2 a3 a4 a5" });
+    await pass(100);
+    expect(rows()).toHaveLength(1);
+  });
+});
+
+describe("another token", () => {
+  const restricted: Table = {
+    ...described,
+    columns: described.columns.map((column) => ({ ...column, readers: ["authenticated", "service_role"] })),
+  };
+  const refusal = expect.stringContaining("invalid column for filter title");
+  const bring = (role: string): void => world.say("g1", ann, "2", TOPIC, "access_token", { access_token: role });
+
+  beforeEach(() => {
+    world.verify = async (role) => ({ role, user: role === "anon" ? null : "ann", exp: null, all: {} });
+    table = restricted;
+  });
+
+  test("has what was refused to the role before stand, also in the gateway's next life", async () => {
+    join([subscription({ filter: "title=eq.a" })]);
+    await pass(100);
+    expect(systems()).toEqual([refusal]);
+    world.restartGateway("g1");
+    bring("authenticated");
+    await pass(100);
+    expect(systems()).toEqual([refusal, "ok: Subscribed to PostgreSQL"]);
+    change({ id: 1, title: "a" });
+    await pass(100);
+    expect(rows()).toHaveLength(1);
+  });
+
+  test("has what stood refused, and told, until the role is back", async () => {
+    join([subscription({ filter: "title=eq.a" }), subscription()], { postgres_changes_options: {} });
+    bring("authenticated");
+    await pass(100);
+    bring("anon");
+    await pass(100);
+    expect(systems().slice(-2)).toEqual(["ok: Subscribed to PostgreSQL", refusal]);
+    change({ id: 1, title: "a" });
+    await pass(100);
+    expect(rows().map(([matching]) => matching?.length)).toEqual([1]);
+    bring("authenticated");
+    await pass(100);
+    change({ id: 2, title: "a" });
+    await pass(100);
+    expect(rows().map(([matching]) => matching?.length)).toEqual([1, 2]);
+  });
+
+  test("counts though the answer to the one before comes after it", async () => {
+    let answer = (): void => {};
+    join([subscription({ filter: "id=eq.0x10" })]);
+    await pass(100);
+    world.postgres.literals = () =>
+      new Promise((resolve) => {
+        answer = () => resolve({ json: ["16"] });
+      });
+    bring("service_role");
+    await world.clock.pass(50);
+    bring("anon");
+    await world.clock.pass(50);
+    answer();
+    await world.clock.pass(50);
+    expect(systems()).toHaveLength(2);
+    expect(systems().join()).not.toContain("Subscribed");
+    const { topics } = [...world.gateway("g1").sessions.values()][0] ?? {};
+    expect(topics?.get(TOPIC)).toMatchObject({ membership: { bindings: [], waiting: [], refused: [{ table: "t" }] } });
+  });
+
+  test("of the same user asks nothing anew", async () => {
+    join([subscription({ filter: "title=eq.a" })]);
+    bring("anon");
+    await pass(100);
+    expect(systems()).toEqual([refusal]);
+  });
+});
+
+test("who may have missed a change, as its text is too long for a pattern, is told once", async () => {
+  join([subscription({ filter: 'title=match."a{200}b"' }), subscription({ filter: "id=eq.1" })]);
+  await pass(100);
+  for (let round = 0; round < 3; round++) change({ id: 1, title: "a".repeat(100_000) });
+  await pass(100);
+  expect(rows()).toHaveLength(3);
+  expect(systems()).toEqual([
+    "ok: Subscribed to PostgreSQL",
+    expect.stringContaining("error: A change was left out: its texts are too long"),
+  ]);
+});
+
 test("who has left hears nothing, and who joins again hears everything once", async () => {
   const entries = [subscription({ filter: "id=in.(1,2)" }), subscription()];
   join(entries);
@@ -219,6 +323,24 @@ describe("a table that nobody captures yet", () => {
     await pass(100);
     expect(rows().map(([, row]) => row)).toEqual([{ id: 1 }]);
   });
+});
+
+test("names of tables that nobody captures wake no channel, at the join and later", async () => {
+  const woken: string[] = [];
+  const channel = world.channel.bind(world);
+  world.channel = (object) => {
+    woken.push(object);
+    return channel(object);
+  };
+  for (let room = 0; room < 3; room++) {
+    const entries = Array.from({ length: 100 }, (_, index) => subscription({ schema: `s${room}`, table: `t${index}` }));
+    join(entries, {}, "1", `realtime:room${room}`);
+  }
+  await pass(100);
+  world.say("g1", ann, "2", "phoenix", "heartbeat", {});
+  await pass(45_000);
+  expect(systems()).toHaveLength(300);
+  expect([...new Set(woken)].sort()).toEqual(["public:room0", "public:room1", "public:room2"]);
 });
 
 describe("PostgreSQL away", () => {
@@ -352,13 +474,35 @@ test("filters, selections and ids outlive the gateway's life in memory", async (
   );
 });
 
+describe("a feed whose name is spelled in two ways", () => {
+  const spellings = ["realtime:table:public.t", 'realtime:table:"public".t'] as const;
+  const reason = (topic: string) => `TopicAlreadyJoined: This socket has joined the same feed as ${topic}`;
+
+  test.each([0, 100])("is heard as it was joined first, and refused as the other, %i ms later", async (ms) => {
+    join([], {}, "1", spellings[0]);
+    await world.clock.pass(ms);
+    join([], {}, "2", spellings[1]);
+    await pass(100);
+    expect(replies()).toEqual([
+      expect.objectContaining({ status: "ok" }),
+      { status: "error", response: { reason: reason(spellings[0]) } },
+    ]);
+    change({ id: 1 });
+    await pass(100);
+    expect(ann.heard('"record":{"id":1}')).toBe(1);
+    // Once that is left, the other may be joined.
+    world.say("g1", ann, "3", spellings[0], "phx_leave", {});
+    join([], {}, "4", spellings[1]);
+    await pass(100);
+    change({ id: 2 });
+    await pass(100);
+    expect(ann.heard('"record":{"id":2}')).toBe(1);
+  });
+});
+
 describe("topics that name a table", () => {
   const bareSchema = z.strictObject({ columns: z.unknown(), record: z.unknown(), meta: z.unknown() });
   const bare = (): unknown[] => payloads("INSERT", bareSchema).map(({ record }) => record);
-
-  beforeEach(() => {
-    world.postgres.isCaptured = async (schema, name) => schema === "public" && name === "t";
-  });
 
   test("with a config that asks for no changes: bare frames, and a room like any other", async () => {
     join([], {}, "1", "realtime:public:t");
@@ -397,12 +541,11 @@ describe("topics that name a table", () => {
   });
 
   test("a table that is captured later is found, in silence", async () => {
-    const { isCaptured } = world.postgres;
-    let captured = false;
-    world.postgres.isCaptured = async (...names) => captured && isCaptured(...names);
+    const { captured } = world;
+    world.captured = new CapturedTables([]);
     join([], {}, "1", "realtime:public:t");
     await pass(60_000);
-    captured = true;
+    world.captured = captured;
     await pass(61_000);
     change({ id: 1 });
     await pass(100);
@@ -410,12 +553,47 @@ describe("topics that name a table", () => {
     expect(systems()).toEqual([]);
   });
 
+  test("the room is joined at once, however long PostgreSQL takes, and nothing waits for a table", async () => {
+    let asked = 0;
+    world.postgres.captured = () => {
+      asked++;
+      return new Promise(() => {});
+    };
+    for (let room = 0; room < 20; room++) join([], {}, "1", `realtime:chat:${room}`);
+    await world.clock.pass(10);
+    expect(replies()).toHaveLength(20);
+    const { topics } = [...world.gateway("g1").sessions.values()][0] ?? {};
+    for (const topic of topics?.values() ?? []) {
+      expect(topic).toMatchObject({ state: "joined", membership: { waiting: [] } });
+    }
+    asked = 0;
+    world.gateway("g1").alarm();
+    expect(asked).toBe(1);
+  });
+
+  test("outlives the gateway's life, captured or not yet", async () => {
+    join([], {}, "1", "realtime:public:t");
+    join([], {}, "1", "realtime:public:later");
+    await pass(1_100);
+    world.restartGateway("g1");
+    world.captured = new CapturedTables([
+      ["public", "t"],
+      ["public", "later"],
+    ]);
+    await pass(100);
+    change({ id: 1 });
+    await pass(100);
+    expect(bare()).toEqual([{ id: 1 }]);
+    const { topics } = [...world.gateway("g1").sessions.values()][0] ?? {};
+    const later = { bindings: [{ record: { feed: "feed:public.later" } }], named: null };
+    expect(topics?.get("realtime:public:later")).toMatchObject({ membership: later });
+  });
+
   test("is looked up again when PostgreSQL could not say", async () => {
-    const { isCaptured } = world.postgres;
     let away = true;
-    world.postgres.isCaptured = async (...names) => {
+    world.postgres.captured = async () => {
       if (away) throw new Error("away");
-      return isCaptured(...names);
+      return world.captured;
     };
     join([], {}, "1", "realtime:public:t");
     await pass(100);

@@ -1,12 +1,15 @@
 // Filters: what clients write, what it means to a table, and which rows pass.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { postgresChangesFilter } from "@supabase/supabase-js";
 import { describe, expect, test } from "vitest";
 import { resolveBinding, wants } from "../../src/gateway/bindings.ts";
 import { parseArray } from "../../src/gateway/filters/array-literals.ts";
+import type { Ask } from "../../src/gateway/filters/conditions.ts";
 import { compileLike } from "../../src/gateway/filters/like.ts";
+import { compiled } from "../../src/gateway/filters/matches.ts";
 import { BadFilter, parseFilter } from "../../src/gateway/filters/parse.ts";
 import { compileRegex, UnsupportedPattern } from "../../src/gateway/filters/regex.ts";
-import type { Postgres } from "../../src/gateway/ports.ts";
 import { rowOf } from "../../src/gateway/row.ts";
 import { parseWish, WishRefused } from "../../src/gateway/wishes.ts";
 import type { Column, Table } from "../../src/protocol/tables.ts";
@@ -34,7 +37,7 @@ const table: Table = {
 };
 
 /** PostgreSQL as these tests need it: it reads a literal as the JSON text that they say it is. */
-function knowing(answers: Record<string, string> = {}): Postgres & { asked: string[] } {
+function knowing(answers: Record<string, string> = {}): Ask & { asked: string[] } {
   const asked: string[] = [];
   return {
     asked,
@@ -46,7 +49,6 @@ function knowing(answers: Record<string, string> = {}): Postgres & { asked: stri
         : { fault: `invalid input syntax for type ${sqlTypes[type] ?? type}: "${unknown}"`, sqlstate: "22P02" };
     },
     patternFault: async (pattern) => (pattern.includes("(") ? "parentheses () not balanced" : undefined),
-    isCaptured: async () => false,
   };
 }
 
@@ -101,6 +103,7 @@ describe("the grammar", () => {
     [",id=eq.1", empty],
     ["a=eq.1,,b=eq.2", empty],
     [",", empty],
+    [Array.from({ length: 11 }, () => "a=eq.1").join(","), "a filter holds at most 10 terms"],
   ])("%s is refused", (filter, reason) => {
     expect(() => parseFilter(filter)).toThrow(new BadFilter(reason));
     expect(() => wish(filter)).toThrow(`Error parsing \`filter\` params: ${reason}`);
@@ -456,6 +459,43 @@ describe("patterns", () => {
     const before = performance.now();
     expect(wants(binding, "anon", { operation: "INSERT", table: "t", row })).toBe(false);
     expect(performance.now() - before).toBeLessThan(500);
+  });
+
+  test("of one change each pattern is tried once on a text, however many subscriptions have it", async () => {
+    const row = rowOf(JSON.stringify({ record: { text: "a".repeat(100_000) } }));
+    const bindings = await Promise.all(
+      Array.from({ length: 200 }, () => resolveBinding(wish("text=match.a.*c$"), table, { role: "anon" }, knowing())),
+    );
+    const before = performance.now();
+    for (const binding of bindings)
+      expect(wants(binding, "anon", { operation: "INSERT", table: "t", row })).toBe(false);
+    expect(performance.now() - before).toBeLessThan(500);
+    expect(row.undecided).toBe(0);
+  });
+
+  test("all patterns of one change take no longer than one may", async () => {
+    const row = rowOf(JSON.stringify({ record: { text: "a".repeat(3_000), int4: 1 } }));
+    const resolved = (filter: string) => resolveBinding(wish(filter), table, { role: "anon" }, knowing());
+    const wanted = async (filter: string): Promise<boolean> =>
+      wants(await resolved(filter), "anon", { operation: "INSERT", table: "t", row });
+    const before = performance.now();
+    for (let index = 0; index < 300; index++) expect(await wanted(`text=match.a{240}${index}`)).toBe(false);
+    expect(performance.now() - before).toBeLessThan(2_000);
+    expect(row.undecided).toBeGreaterThan(200);
+    const { undecided } = row;
+    // What is out by its other filters costs nothing, and nothing is left undecided.
+    expect(await wanted("text=like.%a%b%,int4=eq.2")).toBe(false);
+    expect(row.undecided).toBe(undecided);
+  });
+
+  test("hundreds of large patterns take little memory", () => {
+    setFlagsFromString("--expose-gc");
+    const collect: () => void = runInNewContext("gc");
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    for (let index = 0; index < 600; index++) compiled("imatch", `(a?){240}$|${index}`);
+    collect();
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(60_000_000);
   });
 
   test("a text too long for a pattern passes neither it nor its negation", async () => {

@@ -6,7 +6,6 @@ import type { SessionRecord } from "../../gateway/session.ts";
 import { toBase64 } from "../../protocol/base64.ts";
 import type { Timers } from "../../protocol/timers.ts";
 import { parseTopic } from "../../protocol/topics.ts";
-import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { askPostgres } from "./postgres.ts";
 import type { ConnectionEntry } from "./rpc.ts";
@@ -54,7 +53,6 @@ export function makeGateway(
     digest,
     openLink,
     limits: settingsOf(env).limits,
-    databaseReady: () => openStore(env).listener.isReady(),
     verify: (token) => verifyToken(token, settingsOf(env).keys, Date.now()),
     log: (event, details) => console.warn(JSON.stringify({ event, gateway: name, ...details })),
   });

@@ -1,13 +1,17 @@
 // Conditions: the terms of a filter as they are kept, judged by the table once, at subscription, and cheap to test.
 import type { Column, Table } from "../../protocol/tables.ts";
-import type { Postgres } from "../ports.ts";
+import type { Questions } from "../questions.ts";
 import { parseExact } from "../row.ts";
 import { parseArray } from "./array-literals.ts";
 import { type Kind, kindOf, type ValueType } from "./kinds.ts";
 import { endsInEscape } from "./like.ts";
+import { compiled, type PatternOperator } from "./matches.ts";
 import type { Operator, Term } from "./parse.ts";
 import { MAX_PATTERN_LENGTH } from "./patterns.ts";
-import { compileRegex, UnsupportedPattern } from "./regex.ts";
+import { PatternTooLarge, UnsupportedPattern } from "./regex.ts";
+
+/** What of a term only PostgreSQL can say. */
+export type Ask = Pick<Questions, "literals" | "patternFault">;
 
 /** One term, ready to be tested: plain data, since it is kept for the gateway's next life. */
 export interface Condition extends ValueType {
@@ -57,7 +61,7 @@ export function readableColumn({ columns }: Table, role: string, name: string, u
  * Reads a term's value as the column's type reads it: what only PostgreSQL can read it is asked for, once. Throws
  * FilterRefused; rejects with whatever else when PostgreSQL is needed and away.
  */
-export async function resolveTerm(term: Term, table: Table, role: string, postgres: Postgres): Promise<Condition> {
+export async function resolveTerm(term: Term, table: Table, role: string, postgres: Ask): Promise<Condition> {
   const column = readableColumn(table, role, term.column, "filter");
   const operands = await operandsOf(term, column, postgres);
   const { operator, negated } = term;
@@ -66,11 +70,7 @@ export async function resolveTerm(term: Term, table: Table, role: string, postgr
   return { column: column.name, type: column.type, ...labels, operator, negated, operands };
 }
 
-async function operandsOf(
-  { operator, value }: Term,
-  column: Column,
-  postgres: Postgres,
-): Promise<Condition["operands"]> {
+async function operandsOf({ operator, value }: Term, column: Column, postgres: Ask): Promise<Condition["operands"]> {
   switch (operator) {
     case "is":
       return [keywordOf(value, column)];
@@ -97,7 +97,7 @@ function keywordOf(value: string, { type, sqlType }: Column): string {
   return value;
 }
 
-function patternOf(operator: Operator, pattern: string, column: Column): string {
+function patternOf(operator: PatternOperator, pattern: string, column: Column): string {
   if (kindOf(column)?.isText !== true) {
     throw new FilterRefused(`operator ${operator} requires a text-compatible column type, got ${column.sqlType}`);
   }
@@ -110,20 +110,27 @@ function patternOf(operator: Operator, pattern: string, column: Column): string 
   return pattern;
 }
 
-async function regexOf(operator: Operator, value: string, column: Column, postgres: Postgres): Promise<string> {
+async function regexOf(operator: PatternOperator, value: string, column: Column, postgres: Ask): Promise<string> {
   const pattern = patternOf(operator, value, column);
-  const fault = await postgres.patternFault(pattern);
+  const unsupported = unsupportedIn(operator, pattern);
+  // PostgreSQL is not asked of what is too large here: it may be too large there.
+  const fault = unsupported instanceof PatternTooLarge ? undefined : await postgres.patternFault(pattern);
   if (fault !== undefined) throw new FilterRefused(`invalid regular expression for ${operator} filter: ${fault}`);
-  try {
-    compileRegex(pattern, operator === "imatch");
-  } catch (error) {
-    if (error instanceof UnsupportedPattern) throw new FilterRefused(`${operator} filter: ${error.message}`, "0A000");
-    throw error;
-  }
+  if (unsupported !== undefined) throw new FilterRefused(`${operator} filter: ${unsupported.message}`, "0A000");
   return pattern;
 }
 
-async function elementsOf(literal: string, column: Column, postgres: Postgres): Promise<Condition["operands"]> {
+function unsupportedIn(operator: PatternOperator, pattern: string): UnsupportedPattern | undefined {
+  try {
+    compiled(operator, pattern);
+    return undefined;
+  } catch (error) {
+    if (error instanceof UnsupportedPattern) return error;
+    throw error;
+  }
+}
+
+async function elementsOf(literal: string, column: Column, postgres: Ask): Promise<Condition["operands"]> {
   const kind = comparable("in", column);
   const elements = parseArray(literal);
   if (elements === undefined) throw new FilterRefused(`malformed array literal: "${literal}"`, "22P02");
@@ -149,7 +156,7 @@ async function keysOf(
   literals: readonly string[],
   kind: Kind,
   column: Column,
-  postgres: Postgres,
+  postgres: Ask,
 ): Promise<readonly string[]> {
   const read = literals.map((literal) => kind.read?.(literal));
   const unread = literals.filter((_, index) => read[index] === undefined);
@@ -162,7 +169,7 @@ async function keysOf(
 }
 
 /** Has PostgreSQL read literals. Those of enums are among their labels or wrong: the type is a user's, and not asked. */
-async function askFor(literals: readonly string[], { type, sqlType, labels = [] }: Column, postgres: Postgres) {
+async function askFor(literals: readonly string[], { type, sqlType, labels = [] }: Column, postgres: Ask) {
   const [wrong = ""] = literals;
   if (type === "enum") throw new FilterRefused(`invalid input value for enum ${sqlType}: "${wrong}"`, "22P02");
   const answer = await postgres.literals(type === "_enum" ? "_text" : type, literals);

@@ -2,9 +2,7 @@
 import type { Row } from "../row.ts";
 import type { Condition } from "./conditions.ts";
 import { type Kind, kindOf } from "./kinds.ts";
-import { compileLike } from "./like.ts";
-import { matchesWithin, type Pattern } from "./patterns.ts";
-import { compileRegex } from "./regex.ts";
+import type { Operator } from "./parse.ts";
 
 /** True, false, or null for unknown: a row passes only what is true of it. */
 type Truth = boolean | null;
@@ -18,12 +16,14 @@ export interface Index {
 
 /** Compiles conditions into the one test that a row must pass. */
 export function compileFilter(conditions: readonly Condition[]): (row: Row) => boolean {
-  const tests = conditions.map((condition) => ({ ...condition, truthOf: truthOf(condition) }));
+  // Patterns cost the most: they come last.
+  const ordered = [...conditions].sort((a, b) => Number(isPattern(a.operator)) - Number(isPattern(b.operator)));
+  const tests = ordered.map((condition) => ({ ...condition, truthOf: truthOf(condition) }));
   return (row) =>
     tests.every(({ column, negated, truthOf }) => {
       const value = row.value(column);
       // Not in the row at all: a column that was dropped, or one that this change does not carry.
-      return value !== undefined && truthOf(value) === !negated;
+      return value !== undefined && truthOf(value, row) === !negated;
     });
 }
 
@@ -39,30 +39,30 @@ export function keyOf({ column, type }: Pick<Index, "column" | "type">, row: Row
   return value === undefined || value === null ? undefined : kindOf({ type })?.key(value);
 }
 
-function truthOf(condition: Condition): (value: unknown) => Truth {
-  const { operator, operands } = condition;
+function truthOf(condition: Condition): (value: unknown, row: Row) => Truth {
+  const { operator, operands, column } = condition;
   const [operand] = operands;
   switch (operator) {
     case "is":
       return isTest(operand);
     case "like":
     case "ilike":
-      return textTest(compileLike(operand ?? "", operator === "ilike"));
     case "match":
     case "imatch":
-      return textTest(compileRegex(operand ?? "", operator === "imatch"));
+      return (value, row) =>
+        typeof value === "string" ? row.matches.of(column, operator, operand ?? "", value) : null;
     default:
       return keyTest(condition, kindOf(condition));
   }
 }
 
+function isPattern(operator: Operator): boolean {
+  return ["like", "ilike", "match", "imatch"].includes(operator);
+}
+
 function isTest(keyword: string | null | undefined): (value: unknown) => Truth {
   if (keyword === "true" || keyword === "false") return (value) => value === (keyword === "true");
   return (value) => value === null;
-}
-
-function textTest(pattern: Pattern): (value: unknown) => Truth {
-  return (value) => (typeof value === "string" ? matchesWithin(pattern, value) : null);
 }
 
 function keyTest({ operator, operands }: Condition, kind: Kind | undefined): (value: unknown) => Truth {

@@ -16,6 +16,9 @@ const OPERATORS = {
   isdistinct: true,
 } as const;
 
+/** Terms of one filter: a change is judged by each of them. */
+const MAX_TERMS = 10;
+
 export type Operator = keyof typeof OPERATORS;
 
 /** One term of a filter. The value of `in` is the text of a PostgreSQL array, braces included. */
@@ -37,7 +40,10 @@ export class BadFilter extends Error {
 /** Parses a filter into its terms, all of which a row must pass; none for a blank one. Throws BadFilter. */
 export function parseFilter(text: string): Term[] {
   const trimmed = text.trim();
-  return trimmed === "" ? [] : segmentsOf(trimmed).map((segment) => parseTerm(segment.trim()));
+  if (trimmed === "") return [];
+  const segments = segmentsOf(trimmed);
+  if (segments.length > MAX_TERMS) throw new BadFilter(`a filter holds at most ${MAX_TERMS} terms`);
+  return segments.map((segment) => parseTerm(segment.trim()));
 }
 
 /** Splits at the commas outside parentheses and quotes. A quote opens directly after `.`, `(` or `,` only. */

@@ -5,9 +5,14 @@ import { MAX_PATTERN_LENGTH, type Pattern } from "./patterns.ts";
 /** Largest program that a pattern may become, instructions. */
 const MAX_PROGRAM = 1_000;
 
-/** A pattern that PostgreSQL may know and this engine does not, or that would become too large. */
+/** A pattern that PostgreSQL may know and this engine does not. */
 export class UnsupportedPattern extends Error {
-  override readonly name = "UnsupportedPattern";
+  override readonly name: string = "UnsupportedPattern";
+}
+
+/** A pattern that would become too large to match with. */
+export class PatternTooLarge extends UnsupportedPattern {
+  override readonly name = "PatternTooLarge";
 }
 
 /**
@@ -25,7 +30,7 @@ export function compileRegex(pattern: string, ignoreCase: boolean): Pattern {
     throw new UnsupportedPattern("the pattern cannot be matched here", { cause: error });
   }
   const weight = compiled.programSize();
-  if (weight > MAX_PROGRAM) throw new UnsupportedPattern("the pattern repeats too much");
+  if (weight > MAX_PROGRAM) throw new PatternTooLarge("the pattern repeats too much");
   // Not `test`: it is quicker by a table of states that a hostile text fills with 8 MB a pattern.
   return { weight, matches: (text) => compiled.matcher(text).find() };
 }
