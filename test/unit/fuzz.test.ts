@@ -148,8 +148,9 @@ test("what is encoded is decoded to the same", () => {
 
 test("a binary broadcast is read as the stock client writes it, and what we write the stock client reads", () => {
   const { serializer } = createClient("http://127.0.0.1:1", "no key").realtime;
-  // Text that UTF-8 can hold: halves of pairs become something else on the way.
-  const text = (garbage: Garbage): string => garbage.text().toWellFormed();
+  // Text that UTF-8 can hold: halves of pairs become something else on the way, and the stock client drops the mark of
+  // byte order.
+  const text = (garbage: Garbage): string => garbage.text().toWellFormed().replaceAll("\ufeff", "");
   fuzz(rounds / 4, (garbage) => {
     const [topic, event] = [text(garbage), text(garbage)];
     const bytes = garbage.bytes(garbage.int(50));
