@@ -43,8 +43,8 @@ interface Docket {
   readonly cases: Sitting[];
   /** By role, those that only PostgreSQL can judge: a value in them is beyond the plan. */
   readonly hard: Map<string, Set<Sitting>>;
-  /** Keys of the viewers that have been judged. */
-  readonly done: Set<string>;
+  /** The viewers that have been judged, by key. */
+  heard: ReadonlyMap<string, Viewer> | undefined;
 }
 
 export class Visibility {
@@ -90,7 +90,7 @@ export class Visibility {
     let docket = dockets.get(table);
     if (docket === undefined) {
       const plans = this.#plans.of(table, security);
-      docket = { table, security, plans, cases: [], hard: new Map(), done: new Set() };
+      docket = { table, security, plans, cases: [], hard: new Map(), heard: undefined };
       dockets.set(table, docket);
     }
     const one = new Sitting(image, free);
@@ -106,30 +106,34 @@ export class Visibility {
     for (let again = true; again; ) {
       again = false;
       for (const docket of dockets) {
-        const { plans, done } = docket;
-        const viewers = [...this.#viewers.all.values()].filter(({ key, role }) => plans.has(role) && !done.has(key));
-        if (viewers.length === 0) continue;
-        for (const { key } of viewers) done.add(key);
+        const { heard } = docket;
+        const { all } = this.#viewers;
+        if (heard === all) continue;
+        docket.heard = all;
         again = true;
-        await this.#judge(docket, viewers, isOver);
+        for (const [role, plan] of docket.plans) {
+          const viewers = this.#viewers.of(role);
+          const fresh = heard === undefined ? viewers : viewers.filter(({ key }) => !heard.has(key));
+          if (fresh.length > 0) await this.#judge(docket, role, plan, fresh, isOver);
+        }
       }
     }
   }
 
-  /** By the plan of each role as far as that goes, and by PostgreSQL from there. */
-  async #judge(docket: Docket, viewers: readonly Viewer[], isOver: () => boolean): Promise<void> {
-    for (const [role, own] of Map.groupBy(viewers, (viewer) => viewer.role)) {
-      const plan = docket.plans.get(role);
-      if (plan === undefined) {
-        await this.#ask(docket, docket.cases, own, isOver);
-        continue;
-      }
-      const { beyond, see } = plan.gather(own);
-      for (const one of docket.cases) showViewers(docket, role, see, one);
-      const hard = [...(docket.hard.get(role) ?? [])];
-      if (hard.length > 0) await this.#ask(docket, hard, own, isOver);
-      if (beyond.length > 0) await this.#ask(docket, docket.cases, beyond, isOver);
-    }
+  /** By the plan of a role as far as that goes, and by PostgreSQL from there. */
+  async #judge(
+    docket: Docket,
+    role: string,
+    plan: Plan | undefined,
+    viewers: readonly Viewer[],
+    isOver: () => boolean,
+  ): Promise<void> {
+    if (plan === undefined) return this.#ask(docket, docket.cases, viewers, isOver);
+    const { beyond, see } = plan.gather(viewers);
+    for (const one of docket.cases) showViewers(docket, role, see, one);
+    const hard = [...(docket.hard.get(role) ?? [])];
+    if (hard.length > 0) await this.#ask(docket, hard, viewers, isOver);
+    if (beyond.length > 0) await this.#ask(docket, docket.cases, beyond, isOver);
   }
 
   async #ask(

@@ -13,7 +13,7 @@ import { startPostgres, type TestPostgres } from "../support/postgres.ts";
 import { seededRandom } from "../support/world.ts";
 
 const seed = Number(process.env.POLICY_SEED ?? randomInt(2 ** 31));
-const TABLES = Number(process.env.POLICY_TABLES ?? 150);
+const TABLES = Number(process.env.POLICY_TABLES ?? 60);
 const ROWS = 24;
 const random = seededRandom(seed);
 const below = (limit: number): number => Math.floor(random() * limit);
@@ -255,6 +255,8 @@ async function changesOf(table: string, description: Table): Promise<RowChange[]
 }
 
 let asked = 0;
+/** What PostgreSQL has said against viewers of the last question. */
+let failures: unknown[] = [];
 const policies: Policies = {
   async ask({ schema, table, columns, images, viewers }: PolicyQuestion) {
     asked++;
@@ -263,6 +265,7 @@ const policies: Policies = {
       [schema, table, JSON.stringify(viewers), `[${images.join(",")}]`, columns],
     );
     const { answer } = rows[0];
+    failures = Object.values(answer?.failed ?? {});
     return answer === null ? "outdated" : { visible: new Map(Object.entries(answer.visible)), left: answer.left };
   },
   unjudged: () => {},
@@ -312,7 +315,7 @@ describe(`seed ${seed} (POLICY_SEED repeats it)`, () => {
           failing++;
           continue;
         }
-        expect(shown(there, one), `by PostgreSQL: ${context}`).toEqual(truth);
+        expect(shown(there, one), `by PostgreSQL (${failures.join("; ")}): ${context}`).toEqual(truth);
         expect(shown(here, one), `compiled: ${context}`).toEqual(truth);
         compared += ROWS;
         seen += truth.length;

@@ -43,6 +43,7 @@ export class Plan {
   readonly #forRole: readonly Branch[];
   readonly #forViewers: readonly Branch[];
   readonly #claims: readonly Term[];
+  readonly #audiences = new WeakMap<readonly Viewer[], Audience>();
 
   constructor(permissive: readonly Term[], restrictive: readonly Term[]) {
     const ways = permissive.flatMap((term) => term.any ?? [term]);
@@ -57,8 +58,14 @@ export class Plan {
     return this.#forRole.some(({ term }) => term.value(row, nobody) === true);
   }
 
-  /** Arranges viewers: worth it for many rows. */
+  /** Arranges viewers. The same list is arranged once. */
   gather(viewers: readonly Viewer[]): Audience {
+    const audience = this.#audiences.get(viewers) ?? this.#gather(viewers);
+    this.#audiences.set(viewers, audience);
+    return audience;
+  }
+
+  #gather(viewers: readonly Viewer[]): Audience {
     if (this.#forViewers.length === 0) return { beyond: [], see: () => [] };
     const beyond: Viewer[] = [];
     const judged = viewers.filter((viewer) => {
