@@ -11,11 +11,23 @@ export class Viewers {
   readonly #gateways = new Map<string, Known>();
   readonly #watchers = new Set<() => void>();
   #all: ReadonlyMap<string, Viewer> | undefined;
+  #grouped: ReadonlyMap<string, Viewer> | undefined;
+  #byRole: ReadonlyMap<string, readonly Viewer[]> = new Map();
 
   /** By key, each once, however many gateways have it. A new object whenever anything has changed. */
   get all(): ReadonlyMap<string, Viewer> {
     this.#all ??= new Map([...this.#gateways.values()].flatMap(({ byKey }) => [...byKey]));
     return this.#all;
+  }
+
+  /** Those of a role: the same list until anything has changed. */
+  of(role: string): readonly Viewer[] {
+    const { all } = this;
+    if (this.#grouped !== all) {
+      this.#grouped = all;
+      this.#byRole = Map.groupBy(all.values(), (viewer) => viewer.role);
+    }
+    return this.#byRole.get(role) ?? [];
   }
 
   isComplete(gateway: string): boolean {

@@ -47,7 +47,8 @@ async function deliver(env: Env, header: BatchHeader, lines: readonly string[]):
   const batch = { header, changes: parseChanges(header, lines) };
   const feeds = feedsOf(header).map((feed) => env.CHANNEL.getByName(feedObject(feed)));
   const answers = await Promise.all(feeds.map((feed) => feed.changes(batch)));
-  return answers.every((answer) => answer.taken) ? { taken: true } : "stale";
+  for (const answer of answers) if ("away" in answer) throw new StoreUnavailable(answer.away, {});
+  return answers.every((answer) => "taken" in answer && answer.taken) ? { taken: true } : "stale";
 }
 
 /** The table's own feed, that of its schema, and that of everything. */

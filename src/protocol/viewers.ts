@@ -4,7 +4,7 @@ import { isObject } from "./json.ts";
 import type { Viewer } from "./link.ts";
 
 /** Claims of a token and not of who bears it: with them everybody would be judged anew after every refresh. */
-const VOLATILE = new Set(["exp", "iat", "nbf", "jti"]);
+export const VOLATILE: ReadonlySet<string> = new Set(["exp", "iat", "nbf", "jti"]);
 
 /** The viewer that these claims make, by the key that `digest` gives their text. */
 export async function viewerOf(

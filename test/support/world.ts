@@ -291,6 +291,13 @@ export class World {
     for (const wire of this.#wires.filter((wire) => wire.object === object)) this.#cut(wire);
   }
 
+  /** Ends a channel's life in memory; its links stay, and it wakes with them. */
+  sleepChannel(object: string): void {
+    const known = this.#channels.get(object);
+    if (known !== undefined) known.life.alive = false;
+    this.#channels.delete(object);
+  }
+
   /** Ends a channel's life as a crash does: unwritten work is lost, links break. */
   crashChannel(object: string): void {
     const known = this.#channels.get(object);

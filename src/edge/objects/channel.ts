@@ -13,6 +13,7 @@ import type { Position } from "../../protocol/positions.ts";
 import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
+import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
@@ -283,9 +284,15 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return connectionsOf(this.#clients, this.#objectName);
   }
 
-  /** Takes a batch of row changes into this feed, unless a newer listener has delivered before. */
-  async changes(batch: Batch): Promise<{ taken: boolean }> {
-    return { taken: await this.#core.changes(batch) };
+  /** Takes a batch of row changes into this feed, unless a newer listener has delivered before, or PostgreSQL is away. */
+  async changes(batch: Batch): Promise<{ taken: boolean } | { away: string }> {
+    try {
+      return { taken: await this.#core.changes(batch) };
+    } catch (error) {
+      // Nobody can say now who may see it.
+      if (error instanceof StoreUnavailable || error instanceof StoreNotReady) return { away: error.message };
+      throw error;
+    }
   }
 
   /**

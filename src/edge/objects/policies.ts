@@ -1,5 +1,6 @@
 // The policies of tables, asked in PostgreSQL for a feed.
 import type { Policies } from "../../channel/ports.ts";
+import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { openStore } from "../../store/store.ts";
 import type { Env } from "../env.ts";
 
@@ -8,11 +9,19 @@ export function askPolicies(env: Env, channel: string): Policies {
     console.warn(JSON.stringify({ event: "rows not shown", channel, table, viewers, reason }));
   return {
     async ask(question) {
-      const answer = await openStore(env).visibility.ask(question);
+      const name = `${question.schema}.${question.table}`;
+      const answer = await openStore(env)
+        .visibility.ask(question)
+        .catch((error: unknown) => {
+          if (error instanceof StoreUnavailable || error instanceof StoreNotReady) throw error;
+          // Claims can hold what PostgreSQL cannot, a NUL: whoever has them must not be in the way of the others.
+          warn(name, question.viewers.length, String(error));
+          return "late" as const;
+        });
       if (answer === null) return { visible: new Map(), left: [] };
       if (typeof answer === "string") return answer;
       const failures = Object.values(answer.failed);
-      if (failures.length > 0) warn(`${question.schema}.${question.table}`, failures.length, failures[0]);
+      if (failures.length > 0) warn(name, failures.length, failures[0]);
       return { visible: new Map(Object.entries(answer.visible)), left: answer.left };
     },
     unjudged: (table, viewers, reason) => warn(table, viewers.length, reason),

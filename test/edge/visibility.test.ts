@@ -1,0 +1,84 @@
+// A feed that judges rows: its viewers over a link, and after it has slept.
+
+import { evictDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { expect, test, vi } from "vitest";
+import type { RowChange } from "../../src/protocol/changes.ts";
+import { type Down, decodeLink, encodeLink, type Up, type Viewer } from "../../src/protocol/link.ts";
+
+const USER = "6f1c3a9e-0000-4000-8000-00000000000a";
+const ann: Viewer = { key: "ann", role: "authenticated", claims: { sub: USER } };
+const bob: Viewer = { key: "bob", role: "authenticated", claims: { sub: USER.replace("a", "b") } };
+
+const policy = (using: string) => ({ permissive: true, roles: ["anon", "authenticated"], using });
+const table = (using: string) => ({
+  ...{
+    schema: "public",
+    table: "t",
+    generation: 1,
+    primaryKey: [],
+    rls: true,
+    readers: ["authenticated", "service_role"],
+  },
+  columns: [{ name: "owner", type: "uuid" }],
+  security: {
+    ...{ free: ["service_role"], columns: ["owner"], plain: ["owner"], known: ["uid", "jwt"], volatile: false },
+    policies: [policy(using)],
+  },
+});
+
+let batches = 0;
+function batch(using: string) {
+  const header = {
+    v: 1,
+    source: "s",
+    epoch: 1,
+    batch: ++batches,
+    redelivered: true,
+    feed: "public.t",
+    tables: {},
+  } as const;
+  const data = JSON.stringify({ schema: "public", table: "t", columns: [], record: { owner: USER } });
+  const change: RowChange = { id: String(batches), operation: "INSERT", data, table: table(using) };
+  return { header, changes: [change] };
+}
+
+/** A gateway's end of a link, without the gateway. */
+async function open(feed: string): Promise<{ send: (message: Up) => void; heard: Down[] }> {
+  const response = await env.CHANNEL.getByName(feed).fetch("http://channel/link?v=1&gateway=g", {
+    headers: { upgrade: "websocket" },
+  });
+  const { webSocket } = response;
+  if (webSocket === null) throw new Error(`refused: ${response.status}`);
+  const heard: Down[] = [];
+  webSocket.addEventListener("message", ({ data }) => void heard.push(decodeLink<Down>(data)));
+  webSocket.accept();
+  return { heard, send: (message) => webSocket.send(encodeLink(message)) };
+}
+
+test("a message names those who may see its row; after a sleep the feed asks who its viewers are", async () => {
+  const feed = env.CHANNEL.getByName("feed:public.t");
+  const { send, heard } = await open("feed:public.t");
+  send({ t: "hello", again: false, sessions: [], viewers: [ann, bob] });
+  await vi.waitFor(() => expect(heard.map(({ t }) => t)).toEqual(["welcome"]));
+  expect(await feed.changes(batch("(owner = auth.uid())"))).toEqual({ taken: true });
+  await vi.waitFor(() =>
+    expect(heard.at(-1)).toMatchObject({ t: "message", access: { readers: ["service_role"], visible: ["ann"] } }),
+  );
+
+  await evictDurableObject(feed);
+  const taken = feed.changes(batch("(owner <> auth.uid())"));
+  await vi.waitFor(() => expect(heard.at(-1)).toEqual({ t: "viewers" }));
+  send({ t: "viewers", viewers: [ann, bob] });
+  expect(await taken).toEqual({ taken: true });
+  await vi.waitFor(() => expect(heard.at(-1)).toMatchObject({ t: "message", access: { visible: ["bob"] } }));
+});
+
+test("what only PostgreSQL can judge is not taken while it is away", async () => {
+  const { send, heard } = await open("feed:public.u");
+  send({ t: "hello", again: false, sessions: [], viewers: [ann] });
+  await vi.waitFor(() => expect(heard).toHaveLength(1));
+  const answer = await env.CHANNEL.getByName("feed:public.u").changes(batch("mine(owner)"));
+  expect(answer).toEqual({ away: expect.stringContaining("PostgreSQL does not answer") });
+  expect(heard).toHaveLength(1);
+});
