@@ -81,14 +81,19 @@ const statements: readonly ((whole: (below: number) => number) => string)[] = [
 const expected = /^(40001|40P01|23505|57P0\d|08\d\d\d|25P02|25P03|55P03)$/;
 
 /** Writes until `enough`; goes on after every failure that a fault or another writer explains, and throws any other. */
-export async function write(url: string, seed: number, enough: () => boolean, committed: (rows: number) => void) {
+export async function write(
+  url: string,
+  seed: number,
+  enough: () => boolean,
+  committed: (rows: number) => Promise<void>,
+) {
   const random = seededRandom(seed);
   const whole = (below: number): number => Math.floor(random() * below);
   let client: pg.Client | undefined;
   while (!enough()) {
     try {
       client ??= await connected(url);
-      committed(await transact(client, random, whole));
+      await committed(await transact(client, random, whole));
       if (random() < 0.2) await sleep(random() * 10);
     } catch (error) {
       const code = error instanceof pg.DatabaseError ? (error.code ?? "") : "";

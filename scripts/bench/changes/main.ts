@@ -1,6 +1,7 @@
 // The bench of row changes: what capture costs writers, and how fast and how many changes arrive. `npm run bench:changes`.
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
+import { measureBacklog } from "./backlog.ts";
 import { measureBulk } from "./bulk.ts";
 import { measureFilters } from "./filters.ts";
 import { measureLatency } from "./latency.ts";
@@ -14,6 +15,7 @@ import { measureWriters } from "./writers.ts";
 const sections = {
   writers: { title: "Writers: 8 clients, one row a transaction", measure: measureWriters },
   bulk: { title: "An UPDATE of 100,000 rows", measure: measureBulk },
+  backlog: { title: "A backlog, from the listener's start to the edge, 100 rows a statement", measure: measureBacklog },
   throughput: { title: "Commit to the sockets of 10 subscribers, 10 rows a statement", measure: measureThroughput },
   latency: { title: "Latency, one subscriber", measure: measureLatency },
   policies: { title: "Row-level security, each row for one principal, 20 rows a statement", measure: measurePolicies },

@@ -5,6 +5,7 @@ export interface Plan {
   /** Of writers at full speed, and of offered rates. */
   readonly seconds: number;
   readonly bulkRows: number;
+  readonly backlog: number;
   /** Rows a second that are offered, ten a statement; 0: as many as four writers can. */
   readonly offered: readonly number[];
   /** Rows a second of the latency's measurements, and their length. */
@@ -21,6 +22,7 @@ export const plans: { readonly full: Plan; readonly quick: Plan } = {
     rounds: 5,
     seconds: 4,
     bulkRows: 100_000,
+    backlog: 100_000,
     offered: [1_000, 2_000, 5_000, 10_000, 0],
     paces: [10, 100, 1_000],
     paceSeconds: 10,
@@ -33,6 +35,7 @@ export const plans: { readonly full: Plan; readonly quick: Plan } = {
     rounds: 2,
     seconds: 2,
     bulkRows: 100_000,
+    backlog: 50_000,
     offered: [1_000, 5_000, 0],
     paces: [10, 100, 1_000],
     paceSeconds: 4,
