@@ -1,7 +1,7 @@
 // A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
 import type { Batch, BatchHeader } from "../protocol/changes.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
-import { MAX_RESUME, MAX_RESUME_LENGTH } from "../protocol/limits.ts";
+import { MAX_REPEATED, MAX_RESUME, MAX_RESUME_LENGTH, MAX_UNDER_WAY } from "../protocol/limits.ts";
 import { type Body, broadcastBody, type Joined, type Message, type PresenceDiff, type Up } from "../protocol/link.ts";
 import { comparePositions, type Position } from "../protocol/positions.ts";
 import type { StoredBroadcast } from "../protocol/reports.ts";
@@ -35,6 +35,8 @@ export class Channel {
   readonly #missing = new Map<string, number>();
   readonly #listeners: Listeners;
   #recentIds: RecentIds | undefined;
+  /** Of what listeners deliver, while batches are repeated: reading the ring for each of them would take longer than all else. */
+  #delivered: RecentIds | undefined;
   /** Unix ms of the last write to the ring. */
   #writtenAt = 0;
   #writeDue = false;
@@ -163,7 +165,7 @@ export class Channel {
 
   /** Whether a message has been taken. Ids are gathered from the first time that somebody asks. */
   #knows(id: string): boolean {
-    this.#recentIds ??= new RecentIds(this.#ring.ids());
+    this.#recentIds ??= new RecentIds(this.#ring.ids(), MAX_UNDER_WAY);
     return this.#recentIds.has(id);
   }
 
@@ -200,6 +202,7 @@ export class Channel {
     const message: Message = { ...draft, seq: this.#sequence.next(), at: this.#ports.timers.now() };
     this.#ring.add(message);
     this.#recentIds?.add(message.id);
+    this.#delivered?.add(message.id);
     return message;
   }
 
@@ -286,8 +289,10 @@ export class Channel {
 
   /** All of it is durable before any of it is sent. What the ring holds of a repeated batch is not taken again. */
   #take(drafts: readonly Draft[], repeated: boolean): void {
-    const known = new Set(repeated ? this.#ring.ids() : []);
-    const messages = drafts.filter(({ id }) => !known.has(id)).map((draft) => this.#append(draft));
+    if (repeated) this.#delivered ??= new RecentIds(this.#ring.ids(), MAX_REPEATED);
+    else this.#delivered = undefined;
+    const known = this.#delivered;
+    const messages = drafts.filter(({ id }) => !known?.has(id)).map((draft) => this.#append(draft));
     this.#write();
     for (const message of messages) this.#send(message);
   }
