@@ -12,8 +12,16 @@ export function cpuOf(pid: number): number {
 
 /** The same of a process, its children, and those of its children that have ended. */
 export function cpuOfTree(pid: number): number {
+  const living = childrenOf(pid).map((child) => {
+    try {
+      return cpuOf(child.pid);
+    } catch {
+      // It has ended between the look and the reading.
+      return 0;
+    }
+  });
   const { own, ended } = timesOf(pid);
-  return childrenOf(pid).reduce((sum, child) => sum + cpuOf(child.pid), own + ended);
+  return living.reduce((sum, cpu) => sum + cpu, own + ended);
 }
 
 function timesOf(pid: number): { own: number; ended: number } {

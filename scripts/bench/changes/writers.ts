@@ -11,6 +11,8 @@ const CLIENTS = 8;
 const POLL_MS = 100;
 /** Rounds begin once what the one before left has been read. */
 const SETTLE_MS = 300;
+/** The listener has seen by then that changes come thick, and writers ring no bell. */
+const WARM_UP_SECONDS = 1;
 
 interface Variant {
   readonly name: string;
@@ -62,8 +64,9 @@ export async function measureWriters(subject: Subject, { plan, signal, progress 
         await db.query("checkpoint");
         await using _consumer = await variant.consume(subject);
         await sleep(SETTLE_MS);
-        const before = subject.cpu();
         const load = { sql: insert(variant.table), clients: CLIENTS, seconds: plan.seconds };
+        await pgbench(stack.databaseUrl, { ...load, seconds: WARM_UP_SECONDS }, signal);
+        const before = subject.cpu();
         const { count, tps } = await pgbench(stack.databaseUrl, load, signal);
         found.get(variant.name)?.tps.push(tps);
         found.get(variant.name)?.cpu.push((subject.cpu().postgres - before.postgres) / count);
