@@ -1,5 +1,5 @@
 // The bench of row changes: what capture costs writers, and how fast and how many changes arrive. `npm run bench:changes`.
-import { cpus } from "node:os";
+import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { measureBacklog } from "./backlog.ts";
 import { measureBulk } from "./bulk.ts";
@@ -67,6 +67,8 @@ async function bench(plan: Plan, names: readonly string[]): Promise<void> {
     results.push({ title, lines: await measure(subject, { plan, signal, progress }) });
   }
   const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? "unknown CPU"}`;
-  const head = `${new Date().toISOString()} · ${machine} · ${plan.rounds} rounds of ${plan.seconds} s; medians (lowest–highest)`;
+  // What else the machine does shows in every figure that is not a ratio or CPU.
+  const load = loadavg().map((average) => average.toFixed(1));
+  const head = `${new Date().toISOString()} · ${machine} · load ${load.join(", ")} · ${plan.rounds} rounds of ${plan.seconds} s; medians (lowest–highest)`;
   process.stdout.write(`\n${head}\n\n${render(results)}\n`);
 }
