@@ -28,7 +28,7 @@ export default defineConfig({
       {
         test: {
           name: "stack",
-          include: ["test/{listener,stack,cli,e2e}/**/*.test.ts"],
+          include: ["test/{listener,stack,cli,e2e,faults}/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
           maxWorkers: 2,

@@ -1,7 +1,7 @@
 // A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
 import type { Batch, BatchHeader, RowChange } from "../protocol/changes.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
-import { MAX_RESUME, MAX_RESUME_LENGTH } from "../protocol/limits.ts";
+import { MAX_REPEATED, MAX_RESUME, MAX_RESUME_LENGTH, MAX_UNDER_WAY } from "../protocol/limits.ts";
 import {
   type Admission,
   type Body,
@@ -57,6 +57,8 @@ export class Channel {
   #recentIds: RecentIds | undefined;
   /** How often rights were reported to have changed. */
   #reports = 0;
+  /** Of what listeners deliver, while batches are repeated: reading the ring for each of them would take longer than all else. */
+  #delivered: RecentIds | undefined;
   /** Unix ms of the last write to the ring. */
   #writtenAt = 0;
   #writeDue = false;
@@ -225,7 +227,7 @@ export class Channel {
 
   /** Whether a message has been taken. Ids are gathered from the first time that somebody asks. */
   #knows(id: string): boolean {
-    this.#recentIds ??= new RecentIds(this.#ring.ids());
+    this.#recentIds ??= new RecentIds(this.#ring.ids(), MAX_UNDER_WAY);
     return this.#recentIds.has(id);
   }
 
@@ -273,6 +275,7 @@ export class Channel {
     const message: Message = { ...draft, seq: this.#sequence.next(), at: this.#ports.timers.now() };
     this.#ring.add(message);
     this.#recentIds?.add(message.id);
+    this.#delivered?.add(message.id);
     return message;
   }
 
@@ -368,9 +371,11 @@ export class Channel {
     return true;
   }
 
-  /** What is not to be taken again: of a repeated batch, what the ring holds. */
-  #known(judgement: "repeated" | "new"): ReadonlySet<string> {
-    return new Set(judgement === "repeated" ? this.#ring.ids() : []);
+  /** What is not to be taken again: of repeated batches, what the ring holds and what has come since. */
+  #known(judgement: "repeated" | "new"): Pick<ReadonlySet<string>, "has"> {
+    if (judgement === "repeated") this.#delivered ??= new RecentIds(this.#ring.ids(), MAX_REPEATED);
+    else this.#delivered = undefined;
+    return this.#delivered ?? new Set();
   }
 
   /** All of it is durable before any of it is sent. */

@@ -19,7 +19,10 @@ const rearmAfter = 30_000;
 const selfTestPatience = 1_000;
 /** Seconds for which writers ring without being asked again: what a listener that dies costs them. */
 const armedFor = 60;
-/** This many rounds with changes within the window are "thick": 60 a second. */
+/**
+ * This many transactions with changes within the window are "thick": 60 a second. Rounds would not do: under load they are
+ * few and large, and the bell would be armed when it costs most.
+ */
 const thick = 30;
 /** A round this large is followed by the next at once. */
 const largeRound = 1_000;
@@ -35,7 +38,8 @@ export class Bell {
   #client: pg.Client;
   #log: Log;
   #state: State = { name: "active", since: performance.now() };
-  #busyRounds: number[] = [];
+  /** The rounds of the window that had changes, and of how many transactions. */
+  #rounds: { at: number; transactions: number }[] = [];
   #rung = false;
   #wake: (() => void) | null = null;
 
@@ -110,9 +114,10 @@ export class Bell {
 
   #isBusy(round: Round): boolean {
     const now = performance.now();
-    if (round.changes.length > 0) this.#busyRounds.push(now);
-    while (this.#busyRounds[0] !== undefined && this.#busyRounds[0] < now - rateWindow) this.#busyRounds.shift();
-    return this.#busyRounds.length >= thick;
+    const transactions = new Set(round.changes.map(({ xid }) => xid)).size;
+    this.#rounds = this.#rounds.filter(({ at }) => at >= now - rateWindow);
+    if (transactions > 0) this.#rounds.push({ at: now, transactions });
+    return this.#rounds.reduce((sum, { transactions }) => sum + transactions, 0) >= thick;
   }
 
   async #arm(): Promise<void> {

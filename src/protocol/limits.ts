@@ -105,6 +105,11 @@ export const MAX_BINDINGS_LENGTH = 64_000;
 /** Publishes of one room that may be under way to its channel, and their length together. */
 export const MAX_UNDER_WAY = 5_000;
 export const MAX_UNDER_WAY_LENGTH = 64_000_000;
+/**
+ * Row changes of a feed that a listener may deliver again after an earlier one: what waits for the edge, up to 8 MB, a round
+ * of 10,000, and what was acknowledged in the 200 ms before a place is stored.
+ */
+export const MAX_REPEATED = 50_000;
 /** Calls of one room that may wait for its channel. */
 export const MAX_CALLS = 5_000;
 /** Length of all messages that one resume delivers; a client further behind is told `recovered: false`. */

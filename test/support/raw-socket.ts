@@ -5,7 +5,7 @@ import { z } from "zod";
 import { eventually, type Version } from "./clients.ts";
 
 const payload = z.record(z.string(), z.unknown());
-const arrayFrame = z.tuple([z.string().nullable(), z.string().nullable(), z.string(), z.string(), payload]);
+export const arrayFrame = z.tuple([z.string().nullable(), z.string().nullable(), z.string(), z.string(), payload]);
 const objectFrame = z.strictObject({ topic: z.string(), event: z.string(), payload, ref: z.string().nullable() });
 
 /** A text frame from the server. Version 1.0.0 has no join_ref. */
@@ -22,7 +22,7 @@ export interface Reply {
   readonly response: Record<string, unknown>;
 }
 
-const replySchema = z.object({ status: z.unknown(), response: payload });
+export const replySchema = z.object({ status: z.unknown(), response: payload });
 
 export interface RawOptions {
   readonly vsn?: Version;

@@ -43,6 +43,8 @@ export interface TestStack extends StackFile {
   killEdge(): Promise<void>;
   /** The same for the listener. */
   killListener(): Promise<void>;
+  /** Has PostgreSQL shut down at once, as in a crash, and waits until it has recovered. */
+  crashPostgres(): Promise<void>;
   logs(): string;
 }
 
@@ -155,15 +157,21 @@ function testStack(stack: StackProcess, file: StackFile, ownsHome: boolean): Tes
     },
     killEdge: () => killAndWait(stack, "workerd", "the edge runs again"),
     killListener: () => killAndWait(stack, "listener/main.ts", "the listener runs again"),
+    crashPostgres: () => killAndWait(stack, "postgres -D", "PostgreSQL runs again", "SIGQUIT"),
   };
 }
 
-async function killAndWait(stack: StackProcess, command: string, comeback: string): Promise<void> {
+async function killAndWait(
+  stack: StackProcess,
+  command: string,
+  comeback: string,
+  signal: NodeJS.Signals = "SIGKILL",
+): Promise<void> {
   const find = (): number | undefined => childrenOf(stack.pid).find((child) => child.command.includes(command))?.pid;
   const pid = find();
   if (pid === undefined) throw new Error(`${command} is not running:\n${stack.logs()}`);
   const before = stack.logs().length;
-  process.kill(pid, "SIGKILL");
+  process.kill(pid, signal);
   for (
     const giveUpAt = Date.now() + RESTART_LIMIT_MS;
     !stack.logs().slice(before).includes(comeback);

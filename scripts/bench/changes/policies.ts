@@ -1,0 +1,86 @@
+// Row-level security: changes a second when each may be seen by one of very many principals.
+import { randomUUID } from "node:crypto";
+import { SignJWT } from "jose";
+import { now } from "./orders.ts";
+import type { Context } from "./plans.ts";
+import { type Line, round } from "./result.ts";
+import { cpuPer, type Subject } from "./subject.ts";
+import { Subscribers } from "./subscribers.ts";
+
+const ROWS = 20;
+const PROBE_LIMIT_MS = 5_000;
+const LIMIT_MS = 120_000;
+const MOST_ASKED = 1_000;
+
+const policies = [
+  { table: "policy_own", name: "user_id = auth.uid()", using: "user_id = auth.uid()", goal: 10_000 },
+  {
+    table: "policy_member",
+    name: "a member of the row's room",
+    using: "exists (select from policy_members m where m.room = room and m.user_id = auth.uid())",
+    goal: 200,
+  },
+] as const;
+
+export async function measurePolicies(subject: Subject, { plan, signal, progress }: Context): Promise<Line[]> {
+  const { db } = subject;
+  const users = Array.from({ length: Math.max(...plan.principals) }, () => randomUUID());
+  await db.query("create table policy_members (room uuid, user_id uuid, primary key (room, user_id))");
+  await db.query("grant select on policy_members to authenticated");
+  // A room has one member, so that either policy lets exactly one user see a row.
+  await db.query("insert into policy_members select u, u from unnest($1::uuid[]) u", [users]);
+  await db.query("analyze policy_members");
+  const tokens = await Promise.all(users.map((user) => tokenOf(subject, user)));
+  const lines: Line[] = [];
+  for (const { table, name, using, goal } of policies) {
+    await db.query(
+      `create table ${table} (id bigint generated always as identity primary key, user_id uuid, room uuid, body text)`,
+    );
+    await db.query(`alter table ${table} enable row level security`);
+    await db.query(`grant select on ${table} to authenticated`);
+    await db.query(`create policy p on ${table} for select to authenticated using (${using})`);
+    await db.query("select realtime.subscribe($1)", [table]);
+    const write = (some: readonly string[]) =>
+      db.query(`insert into ${table} (user_id, room, body) select u, u, repeat('x', 100) from unnest($1::uuid[]) u`, [
+        some,
+      ]);
+    for (const principals of plan.principals) {
+      signal.throwIfAborted();
+      progress(`policies, ${name}, ${principals} principals`);
+      const what = `${name}: ${round(principals)} principals`;
+      const joins = [{ topic: `realtime:${table}` }];
+      const plans = tokens.slice(0, principals).map((key) => ({ key, joins }));
+      await using subscribers = await Subscribers.open(subject, table, plans);
+      await subscribers.reset();
+      await write(users.slice(0, 1));
+      const probe = await subscribers.until(1, PROBE_LIMIT_MS);
+      if (probe.deliveries === 0) {
+        lines.push({ what, measured: "not there: no row of a table with row-level security came" });
+        break;
+      }
+      await subscribers.reset();
+      const before = subject.cpu();
+      const startedAt = now();
+      for (let at = 0; at < plan.policyChanges; at += ROWS) {
+        await write(Array.from({ length: ROWS }, (_, n) => users[(at + n) % principals] ?? ""));
+      }
+      const { deliveries, lastAt } = await subscribers.until(plan.policyChanges, LIMIT_MS);
+      const rate = deliveries / ((lastAt - startedAt) / 1_000);
+      const used = cpuPer(plan.policyChanges, before, subject.cpu());
+      lines.push({
+        what,
+        measured:
+          `${round(rate)} changes/s${deliveries === plan.policyChanges ? "" : `, ${deliveries} of ${plan.policyChanges} came`}; ` +
+          `CPU a change: PostgreSQL ${round(used.postgres)}, listener ${round(used.listener)}, edge ${round(used.edge)} µs`,
+        ...(principals === MOST_ASKED && { goal: `≥ ${round(goal)}`, isReached: rate >= goal }),
+      });
+      await subject.drained();
+    }
+  }
+  return lines;
+}
+
+function tokenOf({ stack }: Subject, sub: string): Promise<string> {
+  const claims = new SignJWT({ role: "authenticated", sub }).setExpirationTime("1 hour");
+  return claims.setProtectedHeader({ alg: "HS256" }).sign(new TextEncoder().encode(stack.jwtSecret));
+}
