@@ -1,5 +1,5 @@
 // Bindings: the row-change subscriptions of one channel, fitted to their tables and matched with changes.
-import type { Access, Joiner } from "../protocol/link.ts";
+import type { Joiner } from "../protocol/link.ts";
 import type { Table } from "../protocol/tables.ts";
 import { type Ask, type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
 import { compileFilter, type Index, indexOf } from "./filters/filter.ts";
@@ -90,10 +90,14 @@ export interface Change {
   /** The table's name, without its schema. */
   readonly table: string;
   readonly row: Row;
+  /** How often its row was too long for a pattern, so far. */
+  readonly undecided: number;
+  /** Roles that are told no more of it than that it is there. */
+  readonly unauthorized?: readonly string[];
 }
 
 /** Whether a change is for a binding of somebody in this role. */
-export function wants({ record, passes }: Binding, role: string, change: Change): boolean {
+export function wants({ record, passes }: Binding, role: string, change: Omit<Change, "undecided">): boolean {
   const { operation } = change;
   if (operation === "TRUNCATE" || record.readers?.includes(role) === false) return false;
   if (record.event !== "*" && record.event !== operation) return false;
@@ -101,11 +105,8 @@ export function wants({ record, passes }: Binding, role: string, change: Change)
   return record.conditions.length === 0 || passes(change.row);
 }
 
-/**
- * Whether a role may see a change. The role needs SELECT on the table; where row-level security decides row by row,
- * only the role that passes it by does.
- */
-export function mayRead(access: Access | undefined, role: string): boolean {
-  if (access === undefined) return true;
-  return access.readers.includes(role) && (!access.rls || role === "service_role");
+/** Whether a change is for a binding whose role may know no more of it than that it is there (protocol.md §8.6). */
+export function wantsUnread({ record }: Binding, { operation, table }: Change): boolean {
+  if (record.event !== "*" && record.event !== operation) return false;
+  return record.table === undefined || record.table === table;
 }

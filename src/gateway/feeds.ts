@@ -3,7 +3,7 @@ import type { Claims } from "../protocol/claims.ts";
 import { type Joined, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { type Binding, resolveBinding } from "./bindings.ts";
-import { joinerOf, type Membership } from "./membership.ts";
+import { joinerOf, type Membership, type Subscriber } from "./membership.ts";
 import type { Postgres } from "./ports.ts";
 import type { Room } from "./room.ts";
 import { feedOf, notCapturedMessage, type Wish, WishRefused } from "./wishes.ts";
@@ -14,9 +14,6 @@ export interface FeedHost {
   readonly postgres: Postgres;
   room(object: string): Room;
 }
-
-/** For whom feeds are opened. */
-export type Subscriber = Pick<Membership, "session" | "claims">;
 
 /** A subscription that does not stand yet, as it is kept. */
 export interface Waiting {
@@ -145,14 +142,14 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   // No second try while this one runs; and should this life end before it has, the next one tries.
   const trying = due.map((waiting) => ({ ...waiting, retryAt: now + LATE_MS }));
   membership.waiting = [...kept, ...trying];
-  const { claims } = membership;
+  const { viewer } = membership;
   const holds = new Holds();
   const ask = asking(host, membership, holds);
   const outcomes = await Promise.all(
     due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish, ask) })),
   );
   const others = membership.waiting.filter((waiting) => !trying.includes(waiting));
-  if (host.stands(membership) && !isSame(claims, membership.claims)) {
+  if (host.stands(membership) && viewer.key !== membership.viewer.key) {
     // The answers were for somebody else.
     membership.waiting = [...others, ...due];
     void retryFeeds(host, membership);
@@ -223,7 +220,7 @@ function asking(host: FeedHost, who: Subscriber, holds: Holds): Ask {
       new Promise((resolve) => {
         const room = host.room(feed);
         holds.keep(room);
-        room.join(joinerOf(who.session, who.claims, feed), { presence: false }, resolve);
+        room.join(joinerOf(who, feed), { presence: false }, resolve);
       });
     answers.set(feed, answer);
     return answer;

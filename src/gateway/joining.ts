@@ -4,18 +4,10 @@ import type { Claims } from "../protocol/claims.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
 import { MAX_REGEXES, MAX_TERMS } from "../protocol/limits.ts";
-import type { Joined } from "../protocol/link.ts";
+import type { Joined, Viewer } from "../protocol/link.ts";
 import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
-import {
-  awaitFeeds,
-  type FeedHost,
-  forConfiguration,
-  Holds,
-  type Opened,
-  openFeeds,
-  type Subscriber,
-} from "./feeds.ts";
-import { joinerOf } from "./membership.ts";
+import { awaitFeeds, type FeedHost, forConfiguration, Holds, type Opened, openFeeds } from "./feeds.ts";
+import { joinerOf, type Subscriber } from "./membership.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
 import { parseWish, topicWish, type Wish, WishRefused, wishIds } from "./wishes.ts";
@@ -25,6 +17,7 @@ export interface Admitted {
   readonly room: Room;
   readonly request: JoinRequest;
   readonly claims: Claims;
+  readonly viewer: Viewer;
   readonly presenceKey: string;
   readonly opened: Opened;
   /** The table that the topic may name. */
@@ -35,6 +28,7 @@ export interface Admitted {
 /** What joining needs of the gateway. */
 export interface JoinHost extends FeedHost {
   claimsOf(session: Session, token: string | undefined): Promise<Claims>;
+  viewerOf(claims: Claims): Promise<Viewer>;
   newId(): string;
 }
 
@@ -58,10 +52,11 @@ export async function join(
   if (request.replay === "invalid") throw new JoinRefused("UnableToReplayMessages: Replay params are not valid");
   const { replay } = request;
   const claims = await host.claimsOf(session, request.token);
+  const viewer = await host.viewerOf(claims);
   const asked = wishesOf(topic, request);
   const holds = new Holds();
   try {
-    const opened = await openWishes(host, { session, claims }, request, asked, holds);
+    const opened = await openWishes(host, { session, claims, viewer }, request, asked, holds);
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
     const wishes = {
       presence: request.presenceEnabled,
@@ -73,10 +68,11 @@ export async function join(
       const refusal = joinedAs(room, session, frame.topic);
       if (refusal !== undefined) return refusal;
       return new Promise((resolve) => {
-        room.join(joinerOf(session, claims, object), wishes, (answer) => {
+        room.join(joinerOf({ session, claims, viewer }, object), wishes, (answer) => {
           // Both spellings may have been on their way.
           const joined = answer.ok ? (joinedAs(room, session, frame.topic) ?? answer) : answer;
-          if (joined.ok) admitted({ room, request, claims, presenceKey, opened, named: asked.named, joined });
+          const { named } = asked;
+          if (joined.ok) admitted({ room, request, claims, viewer, presenceKey, opened, named, joined });
           resolve(joined.ok ? undefined : joined);
         });
       });

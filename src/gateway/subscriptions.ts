@@ -1,5 +1,5 @@
 // Subscriptions of one feed: who wants its changes, found by the values of a row where their filters ask for equality.
-import { type Binding, type Change, wants } from "./bindings.ts";
+import { type Binding, type Change, wants, wantsUnread } from "./bindings.ts";
 import { type Index, keyOf } from "./filters/filter.ts";
 import type { Membership } from "./membership.ts";
 
@@ -72,11 +72,15 @@ export class Subscriptions {
    */
   matching(change: Change, undecided: (membership: Membership) => void): Map<Membership, Binding[]> {
     const found = new Map<Membership, Binding[]>();
+    const { unauthorized = [] } = change;
     const offer = ({ membership, binding }: Entry): void => {
-      const before = change.row.undecided;
-      const wanted = wants(binding, membership.claims.role, change);
-      if (change.row.undecided > before) undecided(membership);
-      if (!wanted) return;
+      const { role } = membership.claims;
+      if (unauthorized.includes(role)) return;
+      const before = change.undecided;
+      if (wants(binding, role, change)) take(membership, binding);
+      else if (change.undecided > before) undecided(membership);
+    };
+    const take = (membership: Membership, binding: Binding): void => {
       const own = found.get(membership);
       if (own === undefined) found.set(membership, [binding]);
       else own.push(binding);
@@ -86,6 +90,11 @@ export class Subscriptions {
       const key = keyOf(index, change.row);
       const entries = key === undefined ? undefined : byKey.get(key);
       if (entries !== undefined) for (const entry of entries) offer(entry);
+    }
+    if (unauthorized.length === 0) return found;
+    for (const [membership, entries] of this.#entries) {
+      if (!unauthorized.includes(membership.claims.role)) continue;
+      for (const { binding } of entries) if (wantsUnread(binding, change)) take(membership, binding);
     }
     return found;
   }

@@ -25,14 +25,13 @@ export function sweep(gateway: Gateway): void {
     }
   }
   void gateway.namedTables.sweep(named);
+  gateway.forgetViewers();
 }
 
 function visit(gateway: Gateway, membership: Membership): void {
   const late = secondsLate(membership.claims, gateway.now());
   if (late >= 0) {
-    gateway.system(membership, "system", "error", `Token has expired ${Math.round(late)} seconds ago`);
-    // The client joins again with whatever token it holds by then: `phx_close` would end the channel for good.
-    return gateway.drop(membership, "phx_error", { reason: "token expired" });
+    return gateway.expired(membership, `Token has expired ${Math.round(late)} seconds ago`);
   }
   watchExpiry(gateway, membership);
   if (membership.waiting.length > 0) void retryFeeds(gateway, membership);

@@ -23,6 +23,8 @@ export type Query = <Row extends z.ZodType>(
 export interface QueryOptions {
   /** Has PostgreSQL end the statement after so long, which is told as StatementTooSlow. */
   readonly statementTimeoutMs?: number;
+  /** Has it write nothing. Only with a timeout. */
+  readonly readOnly?: boolean;
 }
 
 /** PostgreSQL, or the way to it, does not answer. */
@@ -73,7 +75,7 @@ export function openDatabase(env: DatabaseEnv): Query {
   // The driver lets `fetchOptions.headers` replace its own headers, so the secret travels as its auth token.
   const token = endpoint === undefined ? undefined : env.REALTIME_LISTENER_SECRET;
   const sql = neon(env.DATABASE_URL, token === undefined ? {} : { authToken: token });
-  return async (row, statement, params = [], { statementTimeoutMs } = {}) => {
+  return async (row, statement, params = [], { statementTimeoutMs, readOnly = false } = {}) => {
     try {
       const fetchOptions = { signal: AbortSignal.timeout(STATEMENT_TIMEOUT_MS) };
       if (statementTimeoutMs === undefined) {
@@ -81,7 +83,7 @@ export function openDatabase(env: DatabaseEnv): Query {
       }
       // Both in one round trip.
       const limit = sql.query("select set_config('statement_timeout', $1, true)", [String(statementTimeoutMs)]);
-      const [, rows] = await sql.transaction([limit, sql.query(statement, params)], { fetchOptions });
+      const [, rows] = await sql.transaction([limit, sql.query(statement, params)], { fetchOptions, readOnly });
       return z.array(row).parse(rows);
     } catch (error) {
       throw storeError(error);

@@ -1,6 +1,14 @@
 // A world in memory for the cores: time that tests turn, stores that outlive their cores, links that can be cut.
 import { Channel } from "../../src/channel/channel.ts";
-import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } from "../../src/channel/ports.ts";
+import type {
+  ChannelAccess,
+  ChannelStore,
+  Link,
+  MemberRow,
+  Policies,
+  RingRow,
+  SightRow,
+} from "../../src/channel/ports.ts";
 import { CapturedTables } from "../../src/gateway/captured.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
 import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
@@ -10,7 +18,7 @@ import type { Version } from "../../src/protocol/frames.ts";
 import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
 import { type Down, decodeLink, encodeLink, type Up } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
-import type { Rights } from "../../src/protocol/rights.ts";
+import { noRights } from "../../src/protocol/rights.ts";
 import type { Timers } from "../../src/protocol/timers.ts";
 import { parseObjectName } from "../../src/protocol/topics.ts";
 
@@ -109,12 +117,6 @@ export class MemorySessionStore implements SessionStore {
   deletePosition = (object: string): void => void this.#positions.delete(object);
 }
 
-/** What somebody may do who may do nothing. */
-export const noRights: Rights = {
-  read: { broadcast: "denied", presence: "denied" },
-  write: { broadcast: "denied", presence: "denied", persistence: "denied" },
-};
-
 const openAccess: ChannelAccess = {
   registration: async () => null,
   rights: async () => noRights,
@@ -191,6 +193,10 @@ export class World {
     captured: async () => this.captured,
     isReady: async () => true,
   };
+  policies: Policies = {
+    ask: async () => ({ visible: new Map(), left: [] }),
+    unjudged: () => {},
+  };
   verify = async (_token: string): Promise<Claims> => {
     throw new Error("no tokens in this world");
   };
@@ -214,6 +220,7 @@ export class World {
       maxReplay: this.limits.replay,
       archive: { persist: async () => false },
       access: this.access,
+      policies: this.policies,
     };
     const core = new Channel(name, ports, greeted);
     this.#channels.set(object, { core, life });
@@ -235,6 +242,7 @@ export class World {
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
+      digest: async (text) => text,
       verify: (token) => this.verify(token),
       log: () => {},
     });
