@@ -262,7 +262,7 @@ const UNREACHABLE = {
 };
 
 /** What a promise gives, or undefined when that takes longer than `ms`. */
-function withLimit<T>(timers: Timers, promise: Promise<T>, ms: number): Promise<T | undefined> {
+export function withLimit<T>(timers: Timers, promise: Promise<T>, ms: number): Promise<T | undefined> {
   let cancel = (): void => {};
   const limit = new Promise<undefined>((resolve) => {
     cancel = timers.after(ms, () => resolve(undefined));
