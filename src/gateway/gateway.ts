@@ -101,12 +101,13 @@ export class Gateway implements RoomEvents {
       const {
         rights = isPrivateObject(record.object) ? noRights : allRights,
         limits = {},
+        viewer = nobody(record.claims.role),
         refused = [],
         named = null,
-        viewer = nobody(record.claims.role),
       } = record;
       if (record.rights === undefined) unjudged.add(room);
-      this.#enter(this.#membership({ ...record, session, room, bindings, viewer, rights, limits, refused, named }));
+      const parts = { ...record, session, room, bindings, viewer, rights, limits, refused, named };
+      this.#enter(this.#membership(parts));
     }
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);

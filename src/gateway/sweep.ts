@@ -24,8 +24,8 @@ export function sweep(gateway: Gateway): void {
       }
     }
   }
-  void gateway.namedTables.sweep(named);
   gateway.forgetViewers();
+  void gateway.namedTables.sweep(named);
 }
 
 function visit(gateway: Gateway, membership: Membership): void {
