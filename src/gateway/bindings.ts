@@ -90,12 +90,14 @@ export interface Change {
   /** The table's name, without its schema. */
   readonly table: string;
   readonly row: Row;
+  /** How often its row was too long for a pattern, so far. */
+  readonly undecided: number;
   /** Roles that are told no more of it than that it is there. */
   readonly unauthorized?: readonly string[];
 }
 
 /** Whether a change is for a binding of somebody in this role. */
-export function wants({ record, passes }: Binding, role: string, change: Change): boolean {
+export function wants({ record, passes }: Binding, role: string, change: Omit<Change, "undecided">): boolean {
   const { operation } = change;
   if (operation === "TRUNCATE" || record.readers?.includes(role) === false) return false;
   if (record.event !== "*" && record.event !== operation) return false;

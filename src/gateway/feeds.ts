@@ -142,14 +142,14 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
   // No second try while this one runs; and should this life end before it has, the next one tries.
   const trying = due.map((waiting) => ({ ...waiting, retryAt: now + LATE_MS }));
   membership.waiting = [...kept, ...trying];
-  const { claims } = membership;
+  const { viewer } = membership;
   const holds = new Holds();
   const ask = asking(host, membership, holds);
   const outcomes = await Promise.all(
     due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish, ask) })),
   );
   const others = membership.waiting.filter((waiting) => !trying.includes(waiting));
-  if (host.stands(membership) && !isSame(claims, membership.claims)) {
+  if (host.stands(membership) && viewer.key !== membership.viewer.key) {
     // The answers were for somebody else.
     membership.waiting = [...others, ...due];
     void retryFeeds(host, membership);
@@ -262,7 +262,7 @@ const UNREACHABLE = {
 };
 
 /** What a promise gives, or undefined when that takes longer than `ms`. */
-function withLimit<T>(timers: Timers, promise: Promise<T>, ms: number): Promise<T | undefined> {
+export function withLimit<T>(timers: Timers, promise: Promise<T>, ms: number): Promise<T | undefined> {
   let cancel = (): void => {};
   const limit = new Promise<undefined>((resolve) => {
     cancel = timers.after(ms, () => resolve(undefined));

@@ -6,7 +6,7 @@ import { type JoinRequest, parseJoin } from "../protocol/join.ts";
 import { MAX_REGEXES, MAX_TERMS } from "../protocol/limits.ts";
 import type { Joined, Viewer } from "../protocol/link.ts";
 import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
-import { awaitFeeds, type FeedHost, forConfiguration, Holds, type Opened, openFeeds } from "./feeds.ts";
+import { awaitFeeds, type FeedHost, forConfiguration, Holds, type Opened, openFeeds, withLimit } from "./feeds.ts";
 import { joinerOf, type Subscriber } from "./membership.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
@@ -53,7 +53,7 @@ export async function join(
   const { replay } = request;
   const claims = await host.claimsOf(session, request.token);
   const viewer = await host.viewerOf(claims);
-  const asked = wishesOf(topic, request);
+  const asked = await withNamed(host, wishesOf(topic, request));
   const holds = new Holds();
   try {
     const opened = await openWishes(host, { session, claims, viewer }, request, asked, holds);
@@ -71,7 +71,8 @@ export async function join(
         room.join(joinerOf({ session, claims, viewer }, object), wishes, (answer) => {
           // Both spellings may have been on their way.
           const joined = answer.ok ? (joinedAs(room, session, frame.topic) ?? answer) : answer;
-          if (joined.ok) admitted({ room, request, claims, viewer, presenceKey, opened, named: asked.named, joined });
+          const { named } = asked;
+          if (joined.ok) admitted({ room, request, claims, viewer, presenceKey, opened, named, joined });
           resolve(joined.ok ? undefined : joined);
         });
       });
@@ -135,6 +136,19 @@ function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
   const named = names && understood(() => topicWish(...names), left);
   // A room whose name is no table's is just a room.
   return { wishes, problems, named: typeof named === "object" ? named : null };
+}
+
+/** A room does not wait long to hear whether its name is a table's. */
+const LIST_MS = 250;
+
+/** Has a table that the topic names, and that is captured as far as can be said soon, subscribed before the reply. */
+async function withNamed(host: JoinHost, asked: Asked): Promise<Asked> {
+  const { named } = asked;
+  if (named === null) return asked;
+  const list = host.postgres.captured().catch(() => undefined);
+  const captured = await withLimit(host.timers, list, LIST_MS);
+  if (captured?.has(named.schema, named.table) !== true) return asked;
+  return { ...asked, wishes: [...asked.wishes, named], named: null };
 }
 
 /** A subscription, or the message about one that cannot be had. */

@@ -16,8 +16,12 @@ export class NamedTables {
   /** Has a new member subscribed to the table that its topic names, if it is one that is captured. */
   async joined(membership: Membership): Promise<void> {
     if (membership.named === null) return;
+    const { postgres, timers } = this.#host;
+    const now = timers.now();
     try {
-      this.#compare(membership, await this.#host.postgres.captured());
+      this.#compare(membership, await postgres.captured());
+      // It may be captured since a moment ago, and the client know it.
+      if (membership.named !== null) this.#compare(membership, await postgres.captured(now));
     } catch {
       this.#seen = undefined;
       this.#host.wakeAt(soon(this.#host.timers));

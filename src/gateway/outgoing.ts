@@ -36,6 +36,11 @@ export class Outgoing implements Change {
     return this.#table;
   }
 
+  /** How often patterns could not be tried on it, so far. */
+  get undecided(): number {
+    return this.#row?.undecided ?? 0;
+  }
+
   /** The row that filters judge. */
   get row(): Row {
     this.#row ??= rowOf(this.#text);

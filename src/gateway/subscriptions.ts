@@ -76,10 +76,9 @@ export class Subscriptions {
     const offer = ({ membership, binding }: Entry): void => {
       const { role } = membership.claims;
       if (unauthorized.includes(role)) return;
-      const before = change.row.undecided;
-      const wanted = wants(binding, role, change);
-      if (change.row.undecided > before) undecided(membership);
-      if (wanted) take(membership, binding);
+      const before = change.undecided;
+      if (wants(binding, role, change)) take(membership, binding);
+      else if (change.undecided > before) undecided(membership);
     };
     const take = (membership: Membership, binding: Binding): void => {
       const own = found.get(membership);

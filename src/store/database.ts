@@ -30,12 +30,6 @@ export interface QueryOptions {
 /** PostgreSQL, or the way to it, does not answer. */
 export class StoreUnavailable extends Error {
   override readonly name: string = "StoreUnavailable";
-  /** PostgreSQL's own word for it, where it had one. */
-  readonly sqlstate: string | undefined;
-  constructor(message: string, options: ErrorOptions & { sqlstate?: string | undefined } = {}) {
-    super(message, options);
-    this.sqlstate = options.sqlstate;
-  }
 }
 
 /** PostgreSQL has ended a statement that took longer than it may: of others nothing is said by that. */
@@ -105,7 +99,7 @@ function storeError(error: unknown): unknown {
     // The driver's message may hold addresses; it stays in `cause`, for the log.
     return new StoreUnavailable(
       "PostgreSQL does not answer: check that the database and the listener run, and DATABASE_URL and REALTIME_SQL_URL",
-      { cause: error, sqlstate: code },
+      { cause: error },
     );
   }
   if (NOT_MIGRATED.has(code)) {

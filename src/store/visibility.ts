@@ -2,7 +2,7 @@
 import * as z from "zod";
 import type { JsonText } from "../protocol/json.ts";
 import type { Viewer } from "../protocol/link.ts";
-import { type Query, StoreUnavailable } from "./database.ts";
+import { type Query, StatementTooSlow } from "./database.ts";
 
 export interface VisibilityQuestion {
   readonly schema: string;
@@ -45,12 +45,9 @@ export function visibilityStore(query: Query) {
         if (row === undefined || !row.found) return null;
         return row.answer ?? "outdated";
       } catch (error) {
-        if (error instanceof StoreUnavailable && error.sqlstate === CANCELED) return "late";
+        if (error instanceof StatementTooSlow) return "late";
         throw error;
       }
     },
   };
 }
-
-/** The statement was ended by its timeout. */
-const CANCELED = "57014";
