@@ -263,13 +263,27 @@ export class Channel {
       this.#sequence.skip();
       return true;
     }
-    const drafts = changes.map(({ id, operation, data, table }): Draft => {
+    const drafts: Draft[] = [];
+    for (const { id, operation, data, table, tx } of changes) {
+      if (operation === "GAP") {
+        this.#take(drafts.splice(0), judgement === "repeated");
+        this.#tellGap();
+        continue;
+      }
       const access = { readers: table.readers, rls: table.rls };
       const key = `${header.source}:${id}`;
-      return { id: key, from: null, sender: null, event: operation, name: operation, body: data, access };
-    });
+      const draft = { id: key, from: null, sender: null, event: operation, name: operation, body: data, access };
+      drafts.push(tx === undefined ? draft : { ...draft, tx });
+    }
     this.#take(drafts, judgement === "repeated");
     return true;
+  }
+
+  /** Changes are missing here: nobody can resume from before, and whoever is here has to start anew. */
+  #tellGap(): void {
+    this.#sequence.next();
+    this.#sequence.forget();
+    for (const link of this.#links.values()) link.send({ t: "welcome", position: this.position, recovered: false });
   }
 
   /** Takes messages that were inserted into `realtime.messages`, likewise; each is known by its own id. */

@@ -6,12 +6,15 @@ import type { Bell } from "./bell.ts";
 import { type Captured, Catalogue, isOwn } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
 import type { Config } from "./config.ts";
-import { changeLine, type Edge, postBatch, postPolicies } from "./delivery.ts";
+import type { Counters } from "./counters.ts";
+import { changeLine, type Edge, edgeAnswers, postBatch, postPolicies } from "./delivery.ts";
 import { fetchRound } from "./fetch.ts";
 import { Lanes, type Parcel } from "./lanes.ts";
-import { type Lease, renewLease } from "./lease.ts";
+import { type Lease, renewLease, storePlace } from "./lease.ts";
 import type { Log } from "./log.ts";
 import { notifyListeners } from "./notify.ts";
+import { Outbox } from "./outbox.ts";
+import { Parking } from "./parking.ts";
 import { tellPolicies } from "./policies.ts";
 import { Progress } from "./progress.ts";
 
@@ -29,19 +32,25 @@ const mostNamed = 10;
 /** Milliseconds. */
 const every = {
   store: 200,
-  renew: 3_000,
+  renew: 1_000,
   reconcile: 2_000,
   reconcileAfterFailure: 5_000,
   policies: 2_000,
-  rotate: 60_000,
+  watch: 2_000,
 } as const;
+
+/** How long fetching may stand still before a feed that is in the way is parked, milliseconds. */
+const fetchPatience = 1_000;
 
 export class Capture {
   readonly progress: Progress;
   readonly lanes: Lanes;
+  readonly parking: Parking;
+  readonly outbox: Outbox;
   /** When the edge last acknowledged a change. */
   lastAckAt: Date | null = null;
   #client: pg.Client;
+  #second: pg.Client;
   #lease: Lease;
   #edge: Edge;
   #bell: Bell;
@@ -49,18 +58,34 @@ export class Capture {
   #catalogue: Catalogue;
   #ended: AbortController;
   #notify: boolean;
+  #counters: Counters;
+  /** Nothing was waiting at the last look. */
+  #idle = false;
 
-  /** `client` serves fetching and storing alone; `ended` ends capture from outside, and is aborted by failures here. */
-  constructor(client: pg.Client, lease: Lease, bell: Bell, config: Config, ended: AbortController, log: Log) {
+  /** `client` serves fetching and storing alone, `second` keeps the lease meanwhile; `ended` ends capture from outside, and is aborted by failures here. */
+  constructor(
+    client: pg.Client,
+    second: pg.Client,
+    lease: Lease,
+    bell: Bell,
+    config: Config,
+    ended: AbortController,
+    counters: Counters,
+    log: Log,
+  ) {
     const edge = { url: config.edgeUrl, secret: config.secret };
     this.#edge = edge;
     this.#notify = config.notify;
     this.#client = client;
+    this.#second = second;
     this.#lease = lease;
     this.#bell = bell;
     this.#log = log;
     this.#ended = ended;
     this.#catalogue = new Catalogue(client);
+    this.#counters = counters;
+    this.parking = new Parking(client, lease, this.#catalogue, log);
+    this.outbox = new Outbox(client, config.outboxLimit, log);
     this.progress = new Progress(lease.place);
     ended.signal.addEventListener("abort", () => this.progress.end(), { once: true });
     this.lanes = new Lanes({
@@ -68,12 +93,16 @@ export class Capture {
       epoch: lease.epoch,
       post: (header, lines, signal) => postBatch(edge, header, lines, signal),
       shrink: (parcel, harder) => this.#shrink(parcel, harder),
-      settled: (parcel) => {
+      edgeAnswers: (signal) => edgeAnswers(edge, signal),
+      settled: (delivery, parcel) => {
         this.lastAckAt = new Date();
-        this.progress.settle(parcel.delivery, parcel.bytes);
+        this.progress.settle(delivery, parcel.bytes);
       },
       fenced: () => ended.abort(new LeadershipLost("the edge has heard from a newer listener")),
       failed: (error) => ended.abort(error),
+      parking: this.parking,
+      mostParked: config.outboxLimit / 2,
+      counters,
       log,
     });
   }
@@ -81,13 +110,15 @@ export class Capture {
   /** Runs until `ended`; throws the reason unless it ended without one. */
   async run(): Promise<void> {
     const fail = (error: unknown) => this.#ended.abort(error);
-    const loops = [this.#fetchLoop(), this.#keepLoop(), this.#policyLoop()];
+    // Before anything is fetched: what is fetched of a parked feed goes behind what is parked.
+    await this.#wakeParked().catch(fail);
+    const loops = [this.#fetchLoop(), this.#keepLoop(), this.#leaseLoop(), this.#policyLoop()];
     await Promise.all(loops.map((loop) => loop.catch(fail)));
   }
 
   /** Stores how far delivery has come and keeps the lease. Throws LeadershipLost when it is no longer ours. */
   async store(): Promise<void> {
-    if (!(await renewLease(this.#client, this.#lease, this.progress.acked))) {
+    if (!(await storePlace(this.#client, this.#lease, this.progress.acked))) {
       throw new LeadershipLost(lost);
     }
   }
@@ -98,11 +129,12 @@ export class Capture {
     // What an earlier owner read and did not store, the edge may have had: all of the first difference.
     let redelivered = true;
     while (!signal.aborted) {
-      await this.progress.room();
+      while (!(await this.progress.room(fetchPatience))) await this.lanes.relieve(this.progress.obstacle);
       if (signal.aborted) return;
       const startedAt = performance.now();
       const round = await fetchRound(this.#client, place);
       if (round.epoch !== this.#lease.epoch) throw new LeadershipLost(lost);
+      this.#idle = round.changes.length === 0 && !round.more;
       await this.#dispatch(round.changes, round.next, redelivered);
       place = round.next;
       if (round.more) continue;
@@ -114,11 +146,14 @@ export class Capture {
   async #dispatch(changes: Change[], next: Progress["acked"], redelivered: boolean): Promise<void> {
     const tables = await this.#catalogue.describe(new Set(changes.map((change) => change.relid)));
     const wanted = changes.filter((change) => !isPartOfTruncate(change, changes, tables));
-    const delivery = this.progress.open(next, wanted.length);
+    const delivery = this.progress.open(next, wanted.length, Date.parse(changes[0]?.at ?? "") || Date.now());
+    this.#counters.captured += wanted.length;
     const known: Parcel[] = [];
+    const ends = lastOfTransactions(wanted, tables);
     for (const change of wanted) {
       const captured = tables.get(change.relid);
-      const line = changeLine(change);
+      const last = ends.has(change);
+      const line = changeLine(change, { last });
       const bytes = Buffer.byteLength(line);
       this.progress.hold(bytes);
       if (!captured) {
@@ -129,11 +164,14 @@ export class Capture {
         this.progress.settle(delivery, bytes);
         continue;
       }
-      known.push({ change, line, bytes, captured, redelivered, shrunk: "not", delivery });
+      known.push({ change, line, last, bytes, captured, redelivered, shrunk: "not", delivery });
     }
-    const byFeed = Map.groupBy(known, ({ captured: { table } }) => feedName(table.schema, table.table));
-    for (const [feed, parcels] of byFeed) this.lanes.add(feed, parcels);
-    if (this.#notify) await this.#notifyListeners(known.filter(({ captured }) => !isOwn(captured.table)));
+    const byFeed = Map.groupBy(known, ({ captured }) => feedOf(captured));
+    for (const [feed, parcels] of byFeed) await this.lanes.add(feed, parcels);
+    if (this.#notify) {
+      const rows = known.filter(({ change, captured }) => change.op !== "G" && !isOwn(captured.table));
+      await this.#notifyListeners(rows);
+    }
   }
 
   /** A full queue of notifications, the fault of some session that listens and never reads, must not end capture. */
@@ -146,29 +184,44 @@ export class Capture {
     }
   }
 
-  /** Stores progress, renews the lease, follows new tables, empties the outbox. */
+  async #leaseLoop(): Promise<void> {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      if (!(await renewLease(this.#second, this.#lease))) throw new LeadershipLost(lost);
+      await pause(every.renew, signal);
+    }
+  }
+
+  /** Stores progress, follows new tables, empties the outbox. */
   async #keepLoop(): Promise<void> {
     const { signal } = this.#ended;
     let stored = this.progress.acked;
-    let renewAt = 0;
     let reconcileAt = 0;
-    let rotateAt = performance.now() + every.rotate;
+    let watchAt = 0;
     while (!signal.aborted) {
       const now = performance.now();
       const { acked } = this.progress;
-      if (acked !== stored || now >= renewAt) {
+      if (acked !== stored) {
         await this.store();
         stored = acked;
-        renewAt = now + every.renew;
       }
       if (now >= reconcileAt)
         reconcileAt = now + ((await this.#reconcile()) ? every.reconcile : every.reconcileAfterFailure);
-      if (now >= rotateAt) {
-        await this.#client.query("select realtime.cdc_rotate()");
-        rotateAt = now + every.rotate;
+      if (now >= watchAt) {
+        watchAt = now + every.watch;
+        await this.outbox.watch(this.report(), this.#idle && this.progress.changes === 0);
+        await this.#wakeParked();
       }
       await pause(every.store, signal);
     }
+  }
+
+  /** What everybody may know of this listener by asking the database. */
+  report: () => Record<string, unknown> = () => ({});
+
+  async #wakeParked(): Promise<void> {
+    await this.parking.look();
+    for (const feed of this.parking.feeds.keys()) this.lanes.wake(feed);
   }
 
   /** Apart from the loop that keeps the lease, which must not wait for an edge that does not answer. */
@@ -203,21 +256,29 @@ export class Capture {
   }
 
   /** Leaves out values over 64 bytes, or every value, as PostgreSQL splits the image: digits stay exact. */
-  async #shrink(parcel: Parcel, harder: boolean): Promise<string> {
-    const { seq, xid } = parcel.change;
+  async #shrink({ change, line, last }: Parcel, harder: boolean): Promise<string> {
+    const smaller = (image: string) => `
+      (select json_object_agg(key, value) from json_each($1::json -> '${image}') where octet_length(value::text) <= $2)::text`;
     const { rows } = await this.#client.query<Pick<Change, "new" | "old">>({
-      text: `
-        select
-          (select json_object_agg(key, value) from json_each(new) where octet_length(value::text) <= $3)::text as new,
-          (select json_object_agg(key, value) from json_each(old) where octet_length(value::text) <= $3)::text as old
-        from (select * from realtime.changes_a where xid = $1 union all select * from realtime.changes_b where xid = $1) c
-        where seq = $2`,
-      values: [xid, seq, harder ? 0 : 64],
+      text: `select ${smaller("new")} as new, ${smaller("old")} as old`,
+      values: [line, harder ? 0 : 64],
     });
-    const [images] = rows;
-    if (!images) throw new Error(`change ${seq} is no longer in the outbox`);
-    return changeLine({ ...parcel.change, ...images }, true);
+    return changeLine({ ...change, new: null, old: null, ...rows[0] }, { reduced: true, last });
   }
+}
+
+function feedOf({ table }: Captured): string {
+  return feedName(table.schema, table.table);
+}
+
+/** The last change of each transaction on each feed: who follows the feed has its whole part of the transaction then. */
+function lastOfTransactions(changes: Change[], tables: Map<string, Captured>): Set<Change> {
+  const ends = new Map<string, Change>();
+  for (const change of changes) {
+    const captured = tables.get(change.relid);
+    if (captured) ends.set(`${change.xid} ${feedOf(captured)}`, change);
+  }
+  return new Set(ends.values());
 }
 
 /** Truncating a partitioned table truncates its partitions too: one change says it. */

@@ -1,7 +1,7 @@
 // What the outbox holds and where a reader is in it.
 
-/** I, U, D, T: a row inserted, updated, deleted, a table truncated. */
-export type Op = "I" | "U" | "D" | "T";
+/** I, U, D, T: a row inserted, updated, deleted, a table truncated. G: changes are missing here. */
+export type Op = "I" | "U" | "D" | "T" | "G";
 
 /** One captured change. Images are JSON text exactly as PostgreSQL wrote them: never parsed, so no digit is lost. */
 export interface Change {

@@ -96,7 +96,7 @@ export async function fetchRound(client: pg.ClientBase, place: Place): Promise<R
   const { xmax, inProgress } = parseSnapshot(place.seen);
   const round = await read(client, "fetch", whole, [xmax.toString(), inProgress]);
   if (round.more) return fetchPage(client, { seen: place.seen, target: round.snapshot, page: "0" });
-  // A whole difference keeps transactions together; a page keeps the order of each row.
+  // A whole difference keeps transactions together, a page those parts of them that it holds.
   return { ...round, changes: byTransaction(round.changes), next: { seen: round.snapshot, target: null, page: "0" } };
 }
 
@@ -104,7 +104,7 @@ async function fetchPage(client: pg.ClientBase, place: Place & { target: string 
   const round = await read(client, "fetch page", paged, [place.seen, place.target, place.page]);
   const last = round.changes.at(-1);
   const next = round.more && last ? { ...place, page: last.seq } : { seen: place.target, target: null, page: "0" };
-  return { ...round, next, more: true };
+  return { ...round, changes: byTransaction(round.changes), next, more: true };
 }
 
 async function read(

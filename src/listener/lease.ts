@@ -4,7 +4,7 @@ import type pg from "pg";
 import { type Place, parseSnapshot } from "./changes.ts";
 
 /** How long a lease holds without renewal, seconds. */
-const leaseSeconds = 10;
+const leaseSeconds = 4;
 
 export interface Lease {
   owner: string;
@@ -31,23 +31,24 @@ const lease = `make_interval(secs => ${leaseSeconds})`;
 
 /**
  * Takes the lease if it is free, expired, or its owner's session is gone; null when another holds it. `client` is to
- * be the session that renews. Whoever takes it is a new owner: batches count from one under a new epoch.
+ * be the session that stores; with `isShared` it is a pooler's, whose end says nothing of ours. Whoever takes the lease is a
+ * new owner: batches count from one under a new epoch.
  */
-export async function takeLease(client: pg.ClientBase): Promise<Lease | null> {
+export async function takeLease(client: pg.ClientBase, isShared = false): Promise<Lease | null> {
   const owner = randomUUID();
   const { rows } = await client.query<Row>(
     `update realtime.cdc_consumers c
      set epoch = c.epoch + 1, owner = $1::uuid,
-         lease_until = clock_timestamp() + ${lease}, owner_pid = me.pid, owner_started = me.backend_start
+         lease_until = clock_timestamp() + ${lease}, owner_pid = case when not $2::boolean then me.pid end, owner_started = me.backend_start
      from realtime.settings s, pg_control_system() p, pg_stat_activity me
      where c.name = 'edge' and me.pid = pg_backend_pid()
        and (c.owner is null or c.lease_until < clock_timestamp()
-         or not exists (select from pg_stat_activity a where a.pid = c.owner_pid
+         or c.owner_pid is not null and not exists (select from pg_stat_activity a where a.pid = c.owner_pid
            -- Of another role's session PostgreSQL shows that it is there, and not since when.
            and (a.backend_start is null or a.backend_start = c.owner_started)))
      returning c.epoch, s.source, c.seen::text, c.target::text, c.page_seq,
        c.system_id = p.system_identifier as same_system, pg_current_snapshot()::text as now`,
-    [owner],
+    [owner, isShared],
   );
   const row = rows[0];
   if (!row) return null;
@@ -72,10 +73,21 @@ export async function takeLease(client: pg.ClientBase): Promise<Lease | null> {
   };
 }
 
-/** Renews the lease and stores how far delivery has come. False when the lease is no longer ours. */
-export async function renewLease(client: pg.ClientBase, { owner, epoch }: Lease, place: Place): Promise<boolean> {
+/** Renews the lease, from a session that never waits long for another statement. False when it is no longer ours. */
+export async function renewLease(client: pg.ClientBase, { owner, epoch }: Lease): Promise<boolean> {
   const { rowCount } = await client.query({
     name: "renew",
+    text: `update realtime.cdc_consumers set lease_until = clock_timestamp() + ${lease}
+      where name = 'edge' and owner = $1::uuid and epoch = $2`,
+    values: [owner, epoch],
+  });
+  return rowCount === 1;
+}
+
+/** Stores how far delivery has come, and renews the lease. False when it is no longer ours. */
+export async function storePlace(client: pg.ClientBase, { owner, epoch }: Lease, place: Place): Promise<boolean> {
+  const { rowCount } = await client.query({
+    name: "store",
     text: `update realtime.cdc_consumers
       set seen = $3::pg_snapshot, target = $4::pg_snapshot, page_seq = $5, lease_until = clock_timestamp() + ${lease}
       where name = 'edge' and owner = $1::uuid and epoch = $2`,

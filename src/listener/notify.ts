@@ -5,7 +5,7 @@ import type { Parcel } from "./lanes.ts";
 /** PostgreSQL's limits, bytes. */
 const most = { payload: 7_999, channel: 63 } as const;
 
-const operations = { I: "INSERT", U: "UPDATE", D: "DELETE", T: "TRUNCATE" } as const;
+const operations = { I: "INSERT", U: "UPDATE", D: "DELETE", T: "TRUNCATE", G: "GAP" } as const;
 
 // Where the whole does not fit, the key goes: taken from the image by PostgreSQL, so that its digits stay exact.
 const statement = `

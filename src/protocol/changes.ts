@@ -1,6 +1,7 @@
 // Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
 import * as z from "zod";
 import { exceeds, isObject, type JsonText, mapMembers, members, parseJson } from "./json.ts";
+import type { Transaction } from "./link.ts";
 import { boundedText } from "./text.ts";
 import { parseFeedName } from "./topics.ts";
 
@@ -44,6 +45,8 @@ const operations = {
   i: "INSERT",
   u: "UPDATE",
   d: "DELETE",
+  /** No change of a row: some are missing here. */
+  G: "GAP",
 } as const;
 
 /** A row image passes through as text; that it is an object at all is what its readers rely on. */
@@ -52,8 +55,10 @@ const rowImage = z.custom<object | null>((image) => image === null || isObject(i
 const changeSchema = z.object({
   id: boundedText(1, 40),
   x: boundedText(0, 40),
+  /** The last of its transaction on this feed. */
+  last: z.boolean().default(false),
   r: z.number().int(),
-  op: z.enum(["I", "U", "D", "T", "i", "u", "d"]),
+  op: z.enum(["I", "U", "D", "T", "i", "u", "d", "G"]),
   at: boundedText(0, 40),
   new: rowImage,
   old: rowImage,
@@ -70,6 +75,7 @@ export interface RowChange {
   readonly operation: Operation;
   readonly data: JsonText;
   readonly table: TableDescription;
+  readonly tx?: Transaction;
 }
 
 export interface Batch {
@@ -129,7 +135,7 @@ function parseChange(header: BatchHeader, line: string, number: number): RowChan
   if (exceeds(data, MAX_CHANGE_BYTES)) {
     throw new BadBatch(`line ${number}: a change holds at most ${MAX_CHANGE_BYTES} bytes`, 413);
   }
-  return { id: change.id, operation, data, table };
+  return { id: change.id, operation, data, table, tx: { id: change.x, last: change.last } };
 }
 
 function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {

@@ -27,6 +27,12 @@ export interface Access {
   readonly rls: boolean;
 }
 
+/** The transaction of a row change, and whether it is the last of it that this feed gets. */
+export interface Transaction {
+  readonly id: string;
+  readonly last: boolean;
+}
+
 /** A message of a channel as it goes down every link, encoded once for all its subscribers. */
 export interface Message {
   readonly seq: number;
@@ -43,6 +49,7 @@ export interface Message {
   readonly name: string;
   readonly body: Body;
   readonly access?: Access;
+  readonly tx?: Transaction;
 }
 
 /** Who joins: the claims that decide, and who they are in presence. */
