@@ -129,7 +129,7 @@ begin
 end
 $$;
 
--- What the leading listener does every two seconds: keeps the bound, tells a gap again once the transactions of that time
+-- What the leading listener does every second: keeps the bound, tells a gap again once the transactions of that time
 -- are over, keeps its report, and empties the table of what was parked. Returns how large the outbox is and whether
 -- capture is off.
 create function realtime.cdc_watch(bound bigint, listener_report jsonb) returns table (bytes bigint, stopped boolean)

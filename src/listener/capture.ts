@@ -36,7 +36,7 @@ const every = {
   reconcile: 2_000,
   reconcileAfterFailure: 5_000,
   policies: 2_000,
-  watch: 2_000,
+  watch: 1_000,
 } as const;
 
 /** How long fetching may stand still before a feed that is in the way is parked, milliseconds. */
@@ -101,7 +101,7 @@ export class Capture {
       fenced: () => ended.abort(new LeadershipLost("the edge has heard from a newer listener")),
       failed: (error) => ended.abort(error),
       parking: this.parking,
-      mostParked: config.outboxLimit / 2,
+      mostParked: config.outboxLimit / 4,
       counters,
       log,
     });
@@ -129,7 +129,7 @@ export class Capture {
     // What an earlier owner read and did not store, the edge may have had: all of the first difference.
     let redelivered = true;
     while (!signal.aborted) {
-      while (!(await this.progress.room(fetchPatience))) await this.lanes.relieve(this.progress.obstacle);
+      await this.#room();
       if (signal.aborted) return;
       const startedAt = performance.now();
       const round = await fetchRound(this.#client, place);
@@ -140,6 +140,14 @@ export class Capture {
       if (round.more) continue;
       redelivered = false;
       await this.#bell.rest(round, startedAt);
+    }
+  }
+
+  /** Waits until there is room for another round; a feed that is in the way of the others is parked. */
+  async #room(): Promise<void> {
+    for (let hasRoom = false; !hasRoom; ) {
+      hasRoom = await this.progress.room(fetchPatience);
+      if (this.progress.congestedFor > fetchPatience) await this.lanes.relieve(this.progress.obstacle);
     }
   }
 

@@ -19,7 +19,7 @@ const backoff = { first: 50, last: 5_000 } as const;
 /** Feeds have been taken lately if it was within this time, milliseconds: the edge works, and a lane that stands still is alone. */
 const lately = 10_000;
 /** A feed of which nothing was taken for so long, milliseconds, may be given up when too much of it waits. */
-const deadAfter = 60_000;
+const deadAfter = 30_000;
 /** Between two looks whether a slow feed has made room, milliseconds. */
 const roomPause = 200;
 

@@ -4,8 +4,8 @@ import type { Log } from "./log.ts";
 
 /** From this part of the bound on an alarm is raised. */
 const alarmFrom = 0.5;
-/** The slot that is not written is emptied so often, milliseconds, or at so many bytes. */
-const rotate = { every: 60_000, bytes: 64_000_000 } as const;
+/** The slot that is not written is emptied so often, milliseconds, or from so many bytes or such a part of the bound on. */
+const rotate = { every: 60_000, bytes: 64_000_000, part: 1 / 8 } as const;
 
 export type Alarm = "none" | "half" | "stopped";
 
@@ -37,7 +37,8 @@ export class Outbox {
     const half = this.bytes >= this.limit * alarmFrom;
     this.#raise(now.stopped ? "stopped" : half ? "half" : "none");
     if (now.stopped) return drained ? this.#resume() : undefined;
-    if (this.bytes < rotate.bytes && !half && performance.now() - this.#rotatedAt < rotate.every) return;
+    const isLarge = this.bytes >= Math.min(rotate.bytes, this.limit * rotate.part);
+    if (!isLarge && performance.now() - this.#rotatedAt < rotate.every) return;
     this.#rotatedAt = performance.now();
     await this.#client.query("select realtime.cdc_rotate()");
   }

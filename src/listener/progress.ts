@@ -27,6 +27,7 @@ export class Progress {
   #deliveries: Delivery[] = [];
   #wake: (() => void) | null = null;
   #ended = false;
+  #congestedSince: number | null = null;
 
   constructor(place: Place) {
     this.acked = place;
@@ -55,21 +56,29 @@ export class Progress {
 
   /** Whether there is room for another round, waiting for it so many milliseconds, or until `end`. For one caller. */
   async room(patience: number): Promise<boolean> {
-    if (this.#hasRoom() || this.#ended) return true;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, patience);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#wake = null;
+    if (!this.#hasRoom() && !this.#ended) {
+      this.#congestedSince ??= performance.now();
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, patience);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+      this.#wake = null;
+    }
+    if (this.bytes < mostUnacked / 2 && this.#deliveries.length < mostRoundsAhead / 2) this.#congestedSince = null;
     return this.#hasRoom() || this.#ended;
+  }
+
+  /** For how long fetching has had to wait again and again, milliseconds. */
+  get congestedFor(): number {
+    return this.#congestedSince === null ? 0 : performance.now() - this.#congestedSince;
   }
 
   /** The round that the place waits for, where there are too many of them; null where there are too many bytes. */
   get obstacle(): Delivery | null {
-    return this.bytes >= mostUnacked ? null : (this.#deliveries[0] ?? null);
+    return this.#deliveries.length < mostRoundsAhead ? null : (this.#deliveries[0] ?? null);
   }
 
   /** When the oldest change was written that is not delivered, milliseconds of Unix time; null: there is none. */

