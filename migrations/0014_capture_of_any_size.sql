@@ -76,7 +76,8 @@ $$;
 --
 -- To the rules of 0005 these are added. A column may be called what a variable is called: the variable is meant. An update
 -- is captured when the row fits the filter before or after it: who follows sees it enter and leave. The bell is not rung
--- where a full queue of notifications, or a transaction that is to be prepared, would make the user's commit fail.
+-- where a full queue of notifications, or a transaction that is to be prepared, would make the user's commit fail. Where
+-- names have to be looked up after images were made, the search_path is set again first.
 drop function realtime.cdc_body(boolean);
 create function realtime.cdc_body(partitioned boolean, matches text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
@@ -86,8 +87,10 @@ declare
       insert into realtime.SLOT (relid, op, SIDE)
       select tg_relid, 'OP', IMAGE from realtime_SIDE as __nself_row WHERE limit 10000;
       get diagnostics counted = row_count;
-      taken := taken or counted > 0;
-      if counted = 10000 then execute realtime.cdc_bulk(tg_relid, 'OP', 'SLOT', MATCHES) using tg_relid; end if;$sql$;
+      taken := taken or found;
+      if counted operator(pg_catalog.=) 10000::pg_catalog.int8 then PATH
+        execute realtime.cdc_bulk(tg_relid, 'OP', 'SLOT', MATCHES) using tg_relid;
+      end if;$sql$;
   -- Old and new rows of an update come in the same order and pair by number; keys may change, so not by key.
   -- Only where rows move between partitions can a trigger swallow one and spoil the pairing.
   paired text := $sql$
@@ -97,8 +100,10 @@ declare
       join (select row_number() over () as k, coalesce(__nself_row.*) as r from realtime_old as __nself_row INNER) o using (k) PAIR_WHERE
       order by k limit 10000;
       get diagnostics counted = row_count;
-      taken := taken or counted > 0;
-      if counted = 10000 then execute realtime.cdc_bulk(tg_relid, 'U', 'SLOT', MATCHES) using tg_relid; end if;$sql$;
+      taken := taken or found;
+      if counted operator(pg_catalog.=) 10000::pg_catalog.int8 then PATH
+        execute realtime.cdc_bulk(tg_relid, 'U', 'SLOT', MATCHES) using tg_relid;
+      end if;$sql$;
   inserted text;
   deleted text;
   branch text;
@@ -119,13 +124,17 @@ begin
       taken := true;
     end if;$sql$, inserted, case when partitioned then format($sql$
       if (select count(*) from realtime_new) = (select count(*) from realtime_old) then%s
-      else%s%s
+      else%s
+        PATH%s
       end if;$sql$, paired, deleted, inserted) else paired end, deleted), 'MATCHES', quote_nullable(matches));
+  branch := replace(branch, 'PATH', $sql$
+        perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);$sql$);
   return format($sql$
 #variable_conflict use_variable
 declare
   word bigint := pg_sequence_last_value('realtime.cdc_ctl'::pg_catalog.regclass);
-  ring boolean := word > 3 and word >> 2 > date_part('epoch', clock_timestamp());
+  ring boolean := word > 3 and word >> 2 > date_part('epoch', clock_timestamp())
+    and current_setting('max_prepared_transactions') = '0' and pg_notification_queue_usage() < 0.5;
   counted bigint;
   taken boolean := false;
 begin
@@ -134,10 +143,8 @@ begin
   else
     return null;
   end if;
-  if ring then
-    if taken and current_setting('max_prepared_transactions') = '0' and pg_notification_queue_usage() < 0.5 then
-      perform pg_notify('realtime:cdc', '');
-    end if;
+  if ring and taken then
+    perform pg_catalog.pg_notify('realtime:cdc', '');
   end if;
   return null;
 end

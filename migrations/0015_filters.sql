@@ -95,8 +95,8 @@ create function realtime.cdc_make_filter(target oid, filter text) returns text
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   condition text := realtime.cdc_condition(target, filter);
-  name text := realtime.cdc_name('matches_' || (select n.nspname || '_' || c.relname from pg_catalog.pg_class c
-      join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = target),
+  -- No part of it is a user's word: it becomes part of the trigger function.
+  name text := realtime.cdc_name('matches_' || target,
     array(select proname::text from pg_catalog.pg_proc where pronamespace = 'realtime'::pg_catalog.regnamespace));
   body text;
 begin
@@ -199,7 +199,7 @@ begin
     array(select proname::text from pg_catalog.pg_proc where pronamespace = 'realtime'::pg_catalog.regnamespace));
   execute format('create function realtime.%I() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp%s as %L',
     trigger_function, settings, realtime.cdc_body(relation.relkind = 'p',
-      'realtime.' || replace(quote_ident(filter_function), '%', '%%') || '(%s)'));
+      'realtime.' || filter_function || '(%s)'));
   execute format('revoke execute on function realtime.%I() from public', trigger_function);
 
   -- Truncation is always captured: it deletes, inserts nothing, and no narrowing of events should hide it.

@@ -4,16 +4,17 @@ import pg from "pg";
 import { feedName } from "../protocol/topics.ts";
 import type { Bell } from "./bell.ts";
 import { type Captured, Catalogue, isOwn } from "./catalogue.ts";
-import type { Change } from "./changes.ts";
+import { type Change, isKeyList } from "./changes.ts";
 import type { Config } from "./config.ts";
-import { changeLine, type Edge, postBatch, postPolicies } from "./delivery.ts";
+import { changeLine, type Edge, postBatch, postPolicies, shrink } from "./delivery.ts";
 import { fetchRound } from "./fetch.ts";
+import { rowsOf } from "./key-lists.ts";
 import { Lanes, type Parcel } from "./lanes.ts";
 import { type Lease, renewLease } from "./lease.ts";
 import type { Log } from "./log.ts";
 import { notifyListeners } from "./notify.ts";
 import { tellPolicies } from "./policies.ts";
-import { Progress } from "./progress.ts";
+import { type Delivery, Progress } from "./progress.ts";
 
 /** Why capture ended without being asked to. */
 export class LeadershipLost extends Error {
@@ -22,6 +23,9 @@ export class LeadershipLost extends Error {
 }
 
 const lost = "another listener took the lease";
+
+/** Values that a change keeps which is too large for the edge, bytes: Supabase's number. */
+const keptValue = 64;
 
 /** Of tables that fail so many are named in the log. */
 const mostNamed = 10;
@@ -67,7 +71,7 @@ export class Capture {
       source: lease.source,
       epoch: lease.epoch,
       post: (header, lines, signal) => postBatch(edge, header, lines, signal),
-      shrink: (parcel, harder) => this.#shrink(parcel, harder),
+      shrink: async ({ change }, harder) => changeLine(shrink(change, harder ? 0 : keptValue)),
       settled: (parcel) => {
         this.lastAckAt = new Date();
         this.progress.settle(parcel.delivery, parcel.bytes);
@@ -81,7 +85,7 @@ export class Capture {
   /** Runs until `ended`; throws the reason unless it ended without one. */
   async run(): Promise<void> {
     const fail = (error: unknown) => this.#ended.abort(error);
-    const loops = [this.#fetchLoop(), this.#keepLoop(), this.#policyLoop()];
+    const loops = [this.#fetchLoop(), this.#keepLoop(), this.#followLoop(), this.#policyLoop()];
     await Promise.all(loops.map((loop) => loop.catch(fail)));
   }
 
@@ -115,8 +119,36 @@ export class Capture {
     const tables = await this.#catalogue.describe(new Set(changes.map((change) => change.relid)));
     const wanted = changes.filter((change) => !isPartOfTruncate(change, changes, tables));
     const delivery = this.progress.open(next, wanted.length);
-    const known: Parcel[] = [];
+    const deliver = (some: Change[]) => this.#deliver(some, delivery, tables, redelivered);
+    let plain: Change[] = [];
     for (const change of wanted) {
+      if (!isKeyList(change) || !tables.has(change.relid)) {
+        plain.push(change);
+        continue;
+      }
+      await deliver(plain);
+      plain = [];
+      this.progress.hold(0);
+      const failed = (error: unknown) => this.#log.warn("rows of a large statement arrive as keys", { error });
+      for await (const rows of rowsOf(this.#client, change, failed)) {
+        this.progress.extend(delivery, rows.length);
+        await deliver(rows);
+        await this.progress.room();
+        if (this.#ended.signal.aborted) return;
+      }
+      this.progress.settle(delivery, 0);
+    }
+    await deliver(plain);
+  }
+
+  async #deliver(
+    changes: Change[],
+    delivery: Delivery,
+    tables: Map<string, Captured>,
+    redelivered: boolean,
+  ): Promise<void> {
+    const known: Parcel[] = [];
+    for (const change of changes) {
       const captured = tables.get(change.relid);
       const line = changeLine(change);
       const bytes = Buffer.byteLength(line);
@@ -146,12 +178,11 @@ export class Capture {
     }
   }
 
-  /** Stores progress, renews the lease, follows new tables, empties the outbox. */
+  /** Stores progress, renews the lease, empties the outbox. */
   async #keepLoop(): Promise<void> {
     const { signal } = this.#ended;
     let stored = this.progress.acked;
     let renewAt = 0;
-    let reconcileAt = 0;
     let rotateAt = performance.now() + every.rotate;
     while (!signal.aborted) {
       const now = performance.now();
@@ -161,8 +192,6 @@ export class Capture {
         stored = acked;
         renewAt = now + every.renew;
       }
-      if (now >= reconcileAt)
-        reconcileAt = now + ((await this.#reconcile()) ? every.reconcile : every.reconcileAfterFailure);
       if (now >= rotateAt) {
         await this.#client.query("select realtime.cdc_rotate()");
         rotateAt = now + every.rotate;
@@ -185,38 +214,41 @@ export class Capture {
     }
   }
 
-  /** False when it failed for some table, perhaps for its lock: asking again at once would stall its writers. */
-  async #reconcile(): Promise<boolean> {
-    try {
-      const { rows } = await this.#client.query<{ failures: string[] }>("select realtime.cdc_reconcile() as failures");
-      const failures = rows[0]?.failures ?? [];
-      if (failures.length > 0) {
+  /** Makes capture match the subscriptions, apart from the loop that keeps the lease: two thousand tables take seconds. */
+  async #followLoop(): Promise<void> {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      const failures = await this.#follow();
+      if (failures.length > 0 && !signal.aborted) {
         const first = failures.slice(0, mostNamed);
         this.#log.warn("some tables are not captured as wanted; trying again", { tables: failures.length, first });
       }
-      return failures.length === 0;
-    } catch (error) {
-      if (this.#ended.signal.aborted) return false;
-      this.#log.warn("capture does not match the subscriptions yet; trying again", { error });
-      return false;
+      // Perhaps for the lock of a table: asking again at once would stall its writers.
+      await pause(failures.length > 0 ? every.reconcileAfterFailure : every.reconcile, signal);
     }
   }
 
-  /** Leaves out values over 64 bytes, or every value, as PostgreSQL splits the image: digits stay exact. */
-  async #shrink(parcel: Parcel, harder: boolean): Promise<string> {
-    const { seq, xid } = parcel.change;
-    const { rows } = await this.#client.query<Pick<Change, "new" | "old">>({
-      text: `
-        select
-          (select json_object_agg(key, value) from json_each(new) where octet_length(value::text) <= $3)::text as new,
-          (select json_object_agg(key, value) from json_each(old) where octet_length(value::text) <= $3)::text as old
-        from (select * from realtime.changes_a where xid = $1 union all select * from realtime.changes_b where xid = $1) c
-        where seq = $2`,
-      values: [xid, seq, harder ? 0 : 64],
-    });
-    const [images] = rows;
-    if (!images) throw new Error(`change ${seq} is no longer in the outbox`);
-    return changeLine({ ...parcel.change, ...images }, true);
+  /** A transaction for each table that differs, so that none is locked for the sake of another; answers what failed. */
+  async #follow(): Promise<string[]> {
+    const failures: string[] = [];
+    const attempt = async <R extends pg.QueryResultRow>(what: string, text: string, values: unknown[] = []) => {
+      try {
+        return (await this.#client.query<R>(text, values)).rows;
+      } catch (error) {
+        if (!(error instanceof pg.DatabaseError)) throw error;
+        failures.push(`${what}: ${error.message}`);
+        return [];
+      }
+    };
+    const tables = await attempt<{ relid: string; name: string }>(
+      "subscriptions",
+      "select relid, relid::regclass::text as name from realtime.cdc_difference()",
+    );
+    for (const { relid, name } of tables) {
+      if (this.#ended.signal.aborted) break;
+      await attempt(name, "select realtime.cdc_follow($1)", [relid]);
+    }
+    return failures;
   }
 }
 
