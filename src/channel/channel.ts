@@ -263,13 +263,22 @@ export class Channel {
       this.#sequence.skip();
       return true;
     }
-    const drafts = changes.map(({ id, operation, data, table }): Draft => {
+    if (changes.some(({ operation }) => operation === "GAP")) this.#lose();
+    const rows = changes.filter(({ operation }) => operation !== "GAP");
+    const drafts = rows.map(({ id, operation, data, table }): Draft => {
       const access = { readers: table.readers, rls: table.rls };
       const key = `${header.source}:${id}`;
       return { id: key, from: null, sender: null, event: operation, name: operation, body: data, access };
     });
     this.#take(drafts, judgement === "repeated");
     return true;
+  }
+
+  /** Something that was to come here is lost: whoever stands here, or has stood here, starts anew. */
+  #lose(): void {
+    this.#sequence.next();
+    this.#sequence.forget();
+    for (const link of this.#links.values()) link.send({ t: "welcome", position: this.position, recovered: false });
   }
 
   /** Takes messages that were inserted into `realtime.messages`, likewise; each is known by its own id. */

@@ -10,7 +10,7 @@ import { changeLine, type Edge, postBatch, postPolicies, shrink } from "./delive
 import { fetchRound } from "./fetch.ts";
 import { rowsOf } from "./key-lists.ts";
 import { Lanes, type Parcel } from "./lanes.ts";
-import { type Lease, renewLease } from "./lease.ts";
+import { type Lease, renewLease, settleGap } from "./lease.ts";
 import type { Log } from "./log.ts";
 import { notifyListeners } from "./notify.ts";
 import { tellPolicies } from "./policies.ts";
@@ -53,6 +53,12 @@ export class Capture {
   #catalogue: Catalogue;
   #ended: AbortController;
   #notify: boolean;
+  /** The newest seq that was read. */
+  newest: string | null = null;
+  /** The edge has heard from a newer listener. */
+  fenced = false;
+  /** What subscribers are told of a gap, until they have been. */
+  #gap: Delivery | null = null;
 
   /** `client` serves fetching and storing alone; `ended` ends capture from outside, and is aborted by failures here. */
   constructor(client: pg.Client, lease: Lease, bell: Bell, config: Config, ended: AbortController, log: Log) {
@@ -76,7 +82,10 @@ export class Capture {
         this.lastAckAt = new Date();
         this.progress.settle(parcel.delivery, parcel.bytes);
       },
-      fenced: () => ended.abort(new LeadershipLost("the edge has heard from a newer listener")),
+      fenced: () => {
+        this.fenced = true;
+        ended.abort(new LeadershipLost("the edge has heard from a newer listener"));
+      },
       failed: (error) => ended.abort(error),
       log,
     });
@@ -85,6 +94,7 @@ export class Capture {
   /** Runs until `ended`; throws the reason unless it ended without one. */
   async run(): Promise<void> {
     const fail = (error: unknown) => this.#ended.abort(error);
+    if (this.#lease.gap) await this.#announceGap().catch(fail);
     const loops = [this.#fetchLoop(), this.#keepLoop(), this.#followLoop(), this.#policyLoop()];
     await Promise.all(loops.map((loop) => loop.catch(fail)));
   }
@@ -107,6 +117,7 @@ export class Capture {
       const startedAt = performance.now();
       const round = await fetchRound(this.#client, place);
       if (round.epoch !== this.#lease.epoch) throw new LeadershipLost(lost);
+      for (const { seq } of round.changes) if (Number(seq) > Number(this.newest)) this.newest = seq;
       await this.#dispatch(round.changes, round.next, redelivered);
       place = round.next;
       if (round.more) continue;
@@ -192,6 +203,10 @@ export class Capture {
         stored = acked;
         renewAt = now + every.renew;
       }
+      if (this.#gap?.waiting === 0) {
+        await settleGap(this.#client, this.#lease);
+        this.#gap = null;
+      }
       if (now >= rotateAt) {
         await this.#client.query("select realtime.cdc_rotate()");
         rotateAt = now + every.rotate;
@@ -226,6 +241,19 @@ export class Capture {
       // Perhaps for the lock of a table: asking again at once would stall its writers.
       await pause(failures.length > 0 ? every.reconcileAfterFailure : every.reconcile, signal);
     }
+  }
+
+  /** Every feed hears that changes may be missing, before it hears any. */
+  async #announceGap(): Promise<void> {
+    await this.#follow();
+    const { rows } = await this.#client.query<{ relid: string }>(
+      "select distinct root_relid::text as relid from realtime.cdc_tables where dropped_at is null",
+    );
+    const tables = await this.#catalogue.describe(new Set(rows.map(({ relid }) => relid)));
+    const gap = { xid: "", op: "G", at: new Date().toISOString(), new: null, old: null } as const;
+    const changes = [...tables.keys()].map((relid): Change => ({ ...gap, seq: `gap-${this.#lease.epoch}`, relid }));
+    this.#gap = this.progress.open(this.#lease.place, changes.length);
+    await this.#deliver(changes, this.#gap, tables, true);
   }
 
   /** A transaction for each table that differs, so that none is locked for the sake of another; answers what failed. */

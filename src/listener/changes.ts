@@ -2,9 +2,9 @@
 
 /**
  * I, U, D, T: a row inserted, updated, deleted, a table truncated. i, u, d: rows of a large statement of which the keys
- * were captured, as a JSON list in `new` or `old`; once read, a row and change of its own.
+ * were captured, as a JSON list in `new` or `old`; once read, a row and change of its own. G: changes may be missing.
  */
-export type Op = "I" | "U" | "D" | "T" | "i" | "u" | "d";
+export type Op = "I" | "U" | "D" | "T" | "i" | "u" | "d" | "G";
 
 /** So many keys are at most in one row of the outbox. */
 export const keysInList = 500;

@@ -14,6 +14,7 @@ const operations = {
   i: "INSERT",
   u: "UPDATE",
   d: "DELETE",
+  G: "GAP",
 } as const;
 
 const statement = "select pg_notify(channel, payload) from unnest($1::text[], $2::text[]) as n (channel, payload)";

@@ -47,6 +47,8 @@ const operations = {
   i: "INSERT",
   u: "UPDATE",
   d: "DELETE",
+  // No row of the table's: the database is on another history, and what was between is not known.
+  G: "GAP",
 } as const;
 
 /** A row image passes through as text; that it is an object at all is what its readers rely on. */
@@ -56,7 +58,7 @@ const changeSchema = z.object({
   id: boundedText(1, 40),
   x: boundedText(0, 40),
   r: z.number().int(),
-  op: z.enum(["I", "U", "D", "T", "i", "u", "d"]),
+  op: z.enum(["I", "U", "D", "T", "i", "u", "d", "G"]),
   at: boundedText(0, 40),
   new: rowImage,
   old: rowImage,
