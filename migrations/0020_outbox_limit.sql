@@ -14,11 +14,12 @@ alter table realtime.cdc_consumers
 -- Changes of feeds that are slow, that fail, or that have one which the edge refuses: they wait here, so that the place in
 -- the outbox can go on without them.
 create table realtime.cdc_parked (
-  seq bigint primary key,
-  -- The order of delivery, which is not that of seq.
-  position bigint not null generated always as identity,
   feed text not null,
-  xid xid8 not null,
+  -- The change's, as the edge knows it.
+  id text not null,
+  -- The order of delivery, which is not that of ids.
+  position bigint not null generated always as identity,
+  xid text not null,
   relid oid not null,
   op "char" not null,
   at text not null,
@@ -28,7 +29,8 @@ create table realtime.cdc_parked (
   parked_at timestamptz not null default now(),
   -- Why the edge will never take it. It waits for a person; its feed is told of a gap in its place, and goes on.
   refused text,
-  told boolean not null default false
+  told boolean not null default false,
+  primary key (feed, id)
 );
 create index cdc_parked_feed on realtime.cdc_parked (feed, position);
 alter table realtime.cdc_parked enable row level security;

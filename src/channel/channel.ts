@@ -267,7 +267,7 @@ export class Channel {
     for (const { id, operation, data, table, tx } of changes) {
       if (operation === "GAP") {
         this.#take(drafts.splice(0), judgement === "repeated");
-        this.#tellGap();
+        this.#lose();
         continue;
       }
       const access = { readers: table.readers, rls: table.rls };
@@ -279,8 +279,8 @@ export class Channel {
     return true;
   }
 
-  /** Changes are missing here: nobody can resume from before, and whoever is here has to start anew. */
-  #tellGap(): void {
+  /** Something that was to come here is lost: whoever stands here, or has stood here, starts anew. */
+  #lose(): void {
     this.#sequence.next();
     this.#sequence.forget();
     for (const link of this.#links.values()) link.send({ t: "welcome", position: this.position, recovered: false });

@@ -4,19 +4,20 @@ import pg from "pg";
 import { feedName } from "../protocol/topics.ts";
 import type { Bell } from "./bell.ts";
 import { type Captured, Catalogue, isOwn } from "./catalogue.ts";
-import type { Change } from "./changes.ts";
+import { type Change, isKeyList } from "./changes.ts";
 import type { Config } from "./config.ts";
 import type { Counters } from "./counters.ts";
-import { changeLine, type Edge, edgeAnswers, postBatch, postPolicies } from "./delivery.ts";
+import { changeLine, type Edge, edgeAnswers, postBatch, postPolicies, shrink } from "./delivery.ts";
 import { fetchRound } from "./fetch.ts";
+import { rowsOf } from "./key-lists.ts";
 import { Lanes, type Parcel } from "./lanes.ts";
-import { type Lease, renewLease, storePlace } from "./lease.ts";
+import { type Lease, renewLease, settleGap, storePlace } from "./lease.ts";
 import type { Log } from "./log.ts";
 import { notifyListeners } from "./notify.ts";
 import { Outbox } from "./outbox.ts";
 import { Parking } from "./parking.ts";
 import { tellPolicies } from "./policies.ts";
-import { Progress } from "./progress.ts";
+import { type Delivery, Progress } from "./progress.ts";
 
 /** Why capture ended without being asked to. */
 export class LeadershipLost extends Error {
@@ -25,6 +26,9 @@ export class LeadershipLost extends Error {
 }
 
 const lost = "another listener took the lease";
+
+/** Values that a change keeps which is too large for the edge, bytes: Supabase's number. */
+const keptValue = 64;
 
 /** Of tables that fail so many are named in the log. */
 const mostNamed = 10;
@@ -61,6 +65,12 @@ export class Capture {
   #counters: Counters;
   /** Nothing was waiting at the last look. */
   #idle = false;
+  /** The newest seq that was read. */
+  newest: string | null = null;
+  /** The edge has heard from a newer listener. */
+  fenced = false;
+  /** What subscribers are told of a gap, until they have been. */
+  #gap: Delivery | null = null;
 
   /** `client` serves fetching and storing alone, `second` keeps the lease meanwhile; `ended` ends capture from outside, and is aborted by failures here. */
   constructor(
@@ -92,13 +102,16 @@ export class Capture {
       source: lease.source,
       epoch: lease.epoch,
       post: (header, lines, signal) => postBatch(edge, header, lines, signal),
-      shrink: (parcel, harder) => this.#shrink(parcel, harder),
+      shrink: async ({ change, last }, harder) => changeLine(shrink(change, harder ? 0 : keptValue), { last }),
       edgeAnswers: (signal) => edgeAnswers(edge, signal),
       settled: (delivery, parcel) => {
         this.lastAckAt = new Date();
         this.progress.settle(delivery, parcel.bytes);
       },
-      fenced: () => ended.abort(new LeadershipLost("the edge has heard from a newer listener")),
+      fenced: () => {
+        this.fenced = true;
+        ended.abort(new LeadershipLost("the edge has heard from a newer listener"));
+      },
       failed: (error) => ended.abort(error),
       parking: this.parking,
       mostParked: config.outboxLimit / 4,
@@ -110,9 +123,8 @@ export class Capture {
   /** Runs until `ended`; throws the reason unless it ended without one. */
   async run(): Promise<void> {
     const fail = (error: unknown) => this.#ended.abort(error);
-    // Before anything is fetched: what is fetched of a parked feed goes behind what is parked.
-    await this.#wakeParked().catch(fail);
-    const loops = [this.#fetchLoop(), this.#keepLoop(), this.#leaseLoop(), this.#policyLoop()];
+    await this.#begin().catch(fail);
+    const loops = [this.#fetchLoop(), this.#keepLoop(), this.#leaseLoop(), this.#followLoop(), this.#policyLoop()];
     await Promise.all(loops.map((loop) => loop.catch(fail)));
   }
 
@@ -135,6 +147,7 @@ export class Capture {
       const round = await fetchRound(this.#client, place);
       if (round.epoch !== this.#lease.epoch) throw new LeadershipLost(lost);
       this.#idle = round.changes.length === 0 && !round.more;
+      for (const { seq } of round.changes) if (Number(seq) > Number(this.newest)) this.newest = seq;
       await this.#dispatch(round.changes, round.next, redelivered);
       place = round.next;
       if (round.more) continue;
@@ -156,9 +169,43 @@ export class Capture {
     const wanted = changes.filter((change) => !isPartOfTruncate(change, changes, tables));
     const delivery = this.progress.open(next, wanted.length, Date.parse(changes[0]?.at ?? "") || Date.now());
     this.#counters.captured += wanted.length;
-    const known: Parcel[] = [];
     const ends = lastOfTransactions(wanted, tables);
+    const deliver = (some: Change[]) => this.#deliver(some, delivery, tables, redelivered, ends);
+    let plain: Change[] = [];
     for (const change of wanted) {
+      if (!isKeyList(change) || !tables.has(change.relid)) {
+        plain.push(change);
+        continue;
+      }
+      await deliver(plain);
+      plain = [];
+      this.progress.hold(0);
+      const failed = (error: unknown) => this.#log.warn("rows of a large statement arrive as keys", { error });
+      let previous: Change[] = [];
+      for await (const rows of rowsOf(this.#client, change, failed)) {
+        this.progress.extend(delivery, rows.length);
+        await deliver(previous);
+        previous = rows;
+        await this.#room();
+        if (this.#ended.signal.aborted) return;
+      }
+      const final = previous.at(-1);
+      if (final !== undefined && ends.has(change)) ends.add(final);
+      await deliver(previous);
+      this.progress.settle(delivery, 0);
+    }
+    await deliver(plain);
+  }
+
+  async #deliver(
+    changes: Change[],
+    delivery: Delivery,
+    tables: Map<string, Captured>,
+    redelivered: boolean,
+    ends: ReadonlySet<Change>,
+  ): Promise<void> {
+    const known: Parcel[] = [];
+    for (const change of changes) {
       const captured = tables.get(change.relid);
       const last = ends.has(change);
       const line = changeLine(change, { last });
@@ -200,11 +247,10 @@ export class Capture {
     }
   }
 
-  /** Stores progress, follows new tables, empties the outbox. */
+  /** Stores progress, keeps the outbox within its bound. */
   async #keepLoop(): Promise<void> {
     const { signal } = this.#ended;
     let stored = this.progress.acked;
-    let reconcileAt = 0;
     let watchAt = 0;
     while (!signal.aborted) {
       const now = performance.now();
@@ -213,8 +259,10 @@ export class Capture {
         await this.store();
         stored = acked;
       }
-      if (now >= reconcileAt)
-        reconcileAt = now + ((await this.#reconcile()) ? every.reconcile : every.reconcileAfterFailure);
+      if (this.#gap?.waiting === 0) {
+        await settleGap(this.#client, this.#lease);
+        this.#gap = null;
+      }
       if (now >= watchAt) {
         watchAt = now + every.watch;
         await this.outbox.watch(this.report(), this.#idle && this.progress.changes === 0);
@@ -246,32 +294,61 @@ export class Capture {
     }
   }
 
-  /** False when it failed for some table, perhaps for its lock: asking again at once would stall its writers. */
-  async #reconcile(): Promise<boolean> {
-    try {
-      const { rows } = await this.#client.query<{ failures: string[] }>("select realtime.cdc_reconcile() as failures");
-      const failures = rows[0]?.failures ?? [];
-      if (failures.length > 0) {
+  /** Makes capture match the subscriptions, apart from the loop that keeps the lease: two thousand tables take seconds. */
+  async #followLoop(): Promise<void> {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      const failures = await this.#follow();
+      if (failures.length > 0 && !signal.aborted) {
         const first = failures.slice(0, mostNamed);
         this.#log.warn("some tables are not captured as wanted; trying again", { tables: failures.length, first });
       }
-      return failures.length === 0;
-    } catch (error) {
-      if (this.#ended.signal.aborted) return false;
-      this.#log.warn("capture does not match the subscriptions yet; trying again", { error });
-      return false;
+      // Perhaps for the lock of a table: asking again at once would stall its writers.
+      await pause(failures.length > 0 ? every.reconcileAfterFailure : every.reconcile, signal);
     }
   }
 
-  /** Leaves out values over 64 bytes, or every value, as PostgreSQL splits the image: digits stay exact. */
-  async #shrink({ change, line, last }: Parcel, harder: boolean): Promise<string> {
-    const smaller = (image: string) => `
-      (select json_object_agg(key, value) from json_each($1::json -> '${image}') where octet_length(value::text) <= $2)::text`;
-    const { rows } = await this.#client.query<Pick<Change, "new" | "old">>({
-      text: `select ${smaller("new")} as new, ${smaller("old")} as old`,
-      values: [line, harder ? 0 : 64],
-    });
-    return changeLine({ ...change, new: null, old: null, ...rows[0] }, { reduced: true, last });
+  /** Before anything is fetched: what is fetched of a parked feed goes behind what is parked. */
+  async #begin(): Promise<void> {
+    if (this.#lease.gap) await this.parking.clear();
+    await this.#wakeParked();
+    if (this.#lease.gap) await this.#announceGap();
+  }
+
+  /** Every feed hears that changes may be missing, before it hears any. */
+  async #announceGap(): Promise<void> {
+    await this.#follow();
+    const { rows } = await this.#client.query<{ relid: string }>(
+      "select distinct root_relid::text as relid from realtime.cdc_tables where dropped_at is null",
+    );
+    const tables = await this.#catalogue.describe(new Set(rows.map(({ relid }) => relid)));
+    const gap = { xid: "", op: "G", at: new Date().toISOString(), new: null, old: null } as const;
+    const changes = [...tables.keys()].map((relid): Change => ({ ...gap, seq: `gap-${this.#lease.epoch}`, relid }));
+    this.#gap = this.progress.open(this.#lease.place, changes.length, Date.now());
+    await this.#deliver(changes, this.#gap, tables, true, new Set());
+  }
+
+  /** A transaction for each table that differs, so that none is locked for the sake of another; answers what failed. */
+  async #follow(): Promise<string[]> {
+    const failures: string[] = [];
+    const attempt = async <R extends pg.QueryResultRow>(what: string, text: string, values: unknown[] = []) => {
+      try {
+        return (await this.#client.query<R>(text, values)).rows;
+      } catch (error) {
+        if (!(error instanceof pg.DatabaseError)) throw error;
+        failures.push(`${what}: ${error.message}`);
+        return [];
+      }
+    };
+    const tables = await attempt<{ relid: string; name: string }>(
+      "subscriptions",
+      "select relid, relid::regclass::text as name from realtime.cdc_difference()",
+    );
+    for (const { relid, name } of tables) {
+      if (this.#ended.signal.aborted) break;
+      await attempt(name, "select realtime.cdc_follow($1)", [relid]);
+    }
+    return failures;
   }
 }
 

@@ -18,6 +18,8 @@ export interface Table {
 /** A table as captured: `relid` may be a partition, and then `root` is the table that it is a part of. */
 export interface Captured {
   root: string;
+  /** Whether sessions that LISTEN are told of its changes. */
+  notify: boolean;
   table: Table;
 }
 
@@ -29,6 +31,7 @@ export function isOwn({ schema }: Table): boolean {
 interface Row extends Omit<Table, "generation"> {
   relid: string;
   root: string;
+  notify: boolean;
 }
 
 // A day after a table is gone its changes may still wait, so its names come from what capture recorded.
@@ -45,7 +48,10 @@ const statement = `
     coalesce(c.relrowsecurity, true) as rls,
     coalesce((select json_agg(r.rolname order by r.rolname) from pg_roles r
       where r.rolname in ('anon', 'authenticated', 'service_role')
-        and has_schema_privilege(r.oid, n.oid, 'usage') and has_table_privilege(r.oid, c.oid, 'select')), '[]') as readers
+        and has_schema_privilege(r.oid, n.oid, 'usage') and has_table_privilege(r.oid, c.oid, 'select')), '[]') as readers,
+    coalesce((select s.options -> 'notify' <> 'false' from realtime.subscriptions s
+      where s.table_name in (n.nspname || '.' || c.relname, n.nspname || '.*') and s.options ? 'notify'
+      order by s.table_name = n.nspname || '.*' limit 1), true) as notify
   from (
     select relid, root_relid, schema_name, table_name from realtime.cdc_tables
     union all select oid, oid, 'realtime', relname from pg_class
@@ -72,9 +78,9 @@ export class Catalogue {
     const stale = [...relids].filter((relid) => now - (this.#known.get(relid)?.readAt ?? -Infinity) > freshFor);
     if (stale.length > 0) {
       const { rows } = await this.#client.query<Row>({ name: "describe", text: statement, values: [stale] });
-      for (const { relid, root, ...table } of rows) {
+      for (const { relid, root, notify, ...table } of rows) {
         const generation = createHash("sha256").update(JSON.stringify(table)).digest().readUInt32BE();
-        this.#known.set(relid, { captured: { root, table: { ...table, generation } }, readAt: now });
+        this.#known.set(relid, { captured: { root, notify, table: { ...table, generation } }, readAt: now });
       }
     }
     const answer = new Map<string, Captured>();

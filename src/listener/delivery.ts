@@ -1,7 +1,7 @@
 // What goes to the edge over HTTP: its bytes, its signature, and what the answer means.
 import { createHmac } from "node:crypto";
 import * as z from "zod";
-import { parseJson } from "../protocol/json.ts";
+import { type JsonText, mapMembers, parseJson, utf8Length } from "../protocol/json.ts";
 import type { Table } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
 
@@ -49,17 +49,25 @@ export interface Edge {
 const tooLarge = "Error 413: Payload Too Large";
 
 /**
- * A change as a line of the body; `reduced` when values were left out, `last` where it ends its transaction on its feed.
- * Images are spliced in as text: JSON allows line breaks only between tokens. An image that should be there and is not was
- * too large to capture or to carry.
+ * A change as a line of the body, with `last` where it ends its transaction on its feed. Images are spliced in as text:
+ * JSON allows line breaks only between tokens. An image that should be there and is not was too large to capture or to
+ * carry.
  */
-export function changeLine(change: Change, { reduced = false, last = false } = {}): string {
+export function changeLine(change: Change, { last = false } = {}): string {
   const { seq, xid, relid, op, at } = change;
   const incomplete = (change.new === null && "IU".includes(op)) || (change.old === null && "UD".includes(op));
-  const errors = reduced || incomplete ? `,"errors":${JSON.stringify([tooLarge])}` : "";
+  const error = change.error ?? (incomplete ? tooLarge : undefined);
+  const errors = error === undefined ? "" : `,"errors":${JSON.stringify([error])}`;
   const images = image("new", change.new) + image("old", change.old);
   const end = last ? ',"last":true' : "";
   return `{"id":"${seq}","x":"${xid}"${end},"r":${relid},"op":"${op}","at":"${at}"${images}${errors}}`;
+}
+
+/** The change without its values of more than `bytes` bytes of JSON; those that stay keep every digit. */
+export function shrink(change: Change, bytes: number): Change {
+  const small = (images: JsonText | null): JsonText | null =>
+    images === null ? null : mapMembers(images, (_, value) => (utf8Length(value) <= bytes ? value : undefined));
+  return { ...change, new: small(change.new), old: small(change.old), error: tooLarge };
 }
 
 function image(name: string, json: string | null): string {

@@ -16,6 +16,9 @@ const standbyPause = 500;
 const drainPatience = 3_500;
 const farewellPatience = 1_000;
 
+/** Larger than any seq: a database that is compared with it has fallen behind. */
+const largestSeq = "9223372036854775807";
+
 export interface Status {
   ok: boolean;
   state: "connecting" | "standby" | "active" | "arming" | "armed" | "polling" | "draining";
@@ -47,6 +50,8 @@ export class Listener {
   #current: { capture: Capture; bell: Bell; epoch: number } | null = null;
   #error: string | null = null;
   readonly counters = new Counters();
+  /** The newest seq that was read before the last connection ended. */
+  #newest: string | null = null;
 
   constructor(config: Config, log: Log) {
     this.#config = config;
@@ -126,7 +131,10 @@ export class Listener {
       // Taking the lease must outlive a crash, or an epoch comes twice; losing a stored place only repeats changes.
       if (!isShared) await reader.query("set synchronous_commit = off");
       if (lease.gap)
-        this.#log.error("the stored place is not of this cluster; changes before now are lost to subscribers");
+        this.#log.error(
+          "the database is not on the history that was delivered; subscribers are told that changes may be missing",
+        );
+      this.#newest = null;
       const bell = new Bell(ears, this.#log);
       await bell.start(isShared, ended.signal);
       const capture = new Capture(reader, ears, lease, bell, this.#config, ended, this.counters, this.#log);
@@ -141,7 +149,11 @@ export class Listener {
       await capture.run();
       if (!this.#stop.signal.aborted) {
         await capture.lanes.cut();
-        if (ended.signal.reason instanceof LeadershipLost) await releaseLease(reader, lease);
+        if (ended.signal.reason instanceof LeadershipLost) {
+          const ours = await releaseLease(reader, lease);
+          // The edge has heard a newer epoch than this database ever gave: it was set back, without knowing it.
+          if (ours && capture.fenced) this.#newest = largestSeq;
+        }
         throw ended.signal.reason;
       }
       this.#phase = "draining";
@@ -153,6 +165,7 @@ export class Listener {
       this.#log.info("drained; the lease is free", { undelivered: capture.progress.changes });
     } finally {
       this.#stop.signal.removeEventListener("abort", onStop);
+      this.#newest ??= this.#current?.capture.newest ?? null;
       this.#current = null;
       await Promise.race([Promise.allSettled(clients.map((client) => client.end())), sleep(farewellPatience)]);
     }
@@ -160,7 +173,7 @@ export class Listener {
 
   async #wait(reader: pg.Client, isShared: boolean, signal: AbortSignal) {
     while (!signal.aborted) {
-      const lease = await takeLease(reader, isShared);
+      const lease = await takeLease(reader, this.#newest, isShared);
       if (lease) return lease;
       this.#phase = "standby";
       await sleep(standbyPause, undefined, { signal }).catch(() => {});

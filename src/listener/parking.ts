@@ -1,5 +1,6 @@
 // Changes of feeds that cannot keep up, kept in the database so that no other feed waits for them (realtime.cdc_parked).
 import type pg from "pg";
+import { cutMembers } from "../protocol/json.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { Change, Op } from "./changes.ts";
 import { changeLine } from "./delivery.ts";
@@ -73,12 +74,12 @@ export class Parking {
     const changes = parcels.map(({ change }) => change);
     await this.#client.query({
       name: "park",
-      text: `insert into realtime.cdc_parked (feed, seq, xid, relid, op, at, line, last)
-        select $1, seq, xid, relid, op, at, line, last
-        from unnest($2::bigint[], $3::xid8[], $4::oid[], $5::"char"[], $6::text[], $7::text[], $8::boolean[])
-          with ordinality as n (seq, xid, relid, op, at, line, last, number)
+      text: `insert into realtime.cdc_parked (feed, id, xid, relid, op, at, line, last)
+        select $1, id, xid, relid, op, at, line, last
+        from unnest($2::text[], $3::text[], $4::oid[], $5::"char"[], $6::text[], $7::text[], $8::boolean[])
+          with ordinality as n (id, xid, relid, op, at, line, last, number)
         where $9 = (select epoch from realtime.cdc_consumers where name = 'edge')
-        order by number on conflict (seq) do nothing`,
+        order by number on conflict (feed, id) do nothing`,
       values: [
         feed,
         changes.map(({ seq }) => seq),
@@ -99,7 +100,7 @@ export class Parking {
     const { rows } = await this.#client.query<Row>({
       name: "parked",
       text: `
-        select seq::text, xid::text, relid::text, op, at, line, last, refused
+        select id as seq, xid, relid::text, op, at, line, last, refused
         from (
           select *, sum(octet_length(line)) over (order by position) - octet_length(line) as bytes_before
           from (select * from realtime.cdc_parked where feed = $1 and (refused is null or not told)
@@ -118,7 +119,9 @@ export class Parking {
         continue;
       }
       const { line: kept, last, refused, ...rest } = row;
-      const change: Change = { ...rest, op: refused === null ? rest.op : "G", new: null, old: null };
+      const images = refused === null ? cutMembers(kept || "{}", ["new", "old"]) : {};
+      const op = refused === null ? rest.op : "G";
+      const change: Change = { ...rest, op, new: images.new ?? null, old: images.old ?? null };
       const line = change.op === "G" ? changeLine(change, { last }) : kept;
       const bytes = Buffer.byteLength(line);
       parcels.push({ change, line, last, bytes, captured, redelivered: true, shrunk: "not", delivery: null });
@@ -128,7 +131,10 @@ export class Parking {
         feed,
         changes: unknown.length,
       });
-      await this.#drop(unknown.map(({ seq }) => seq));
+      await this.#drop(
+        feed,
+        unknown.map(({ seq }) => seq),
+      );
       if (parcels.length === 0) return this.next(feed);
     }
     if (parcels.length === 0) this.#feeds.delete(feed);
@@ -137,16 +143,21 @@ export class Parking {
 
   /** They were delivered. A refused change stays, its gap told. */
   async take(feed: string, parcels: readonly Parcel[]): Promise<void> {
-    await this.#drop(parcels.map(({ change }) => change.seq));
+    await this.#drop(
+      feed,
+      parcels.map(({ change }) => change.seq),
+    );
     this.#count(feed, -parcels.length, -bytesOf(parcels));
   }
 
-  async #drop(seqs: string[]): Promise<void> {
+  async #drop(feed: string, ids: string[]): Promise<void> {
     await this.#client.query({
       name: "unpark",
-      text: `with told as (update realtime.cdc_parked set told = true where seq = any ($1::bigint[]) and refused is not null)
-        delete from realtime.cdc_parked where seq = any ($1::bigint[]) and refused is null`,
-      values: [seqs],
+      text: `
+        with told as (
+          update realtime.cdc_parked set told = true where feed = $1 and id = any ($2::text[]) and refused is not null)
+        delete from realtime.cdc_parked where feed = $1 and id = any ($2::text[]) and refused is null`,
+      values: [feed, ids],
     });
   }
 
@@ -154,7 +165,7 @@ export class Parking {
   async refuse(feed: string, { change }: Parcel, reason: string): Promise<boolean> {
     const { rowCount } = await this.#client.query(
       `update realtime.cdc_parked set refused = $3
-       where seq = $1 and (select count(*) from realtime.cdc_parked where feed = $2 and refused is not null) < ${mostRefused}`,
+       where id = $1 and feed = $2 and (select count(*) from realtime.cdc_parked where feed = $2 and refused is not null) < ${mostRefused}`,
       [change.seq, feed, reason.slice(0, 500)],
     );
     return rowCount === 1;
@@ -164,6 +175,11 @@ export class Parking {
   async giveUp(feed: string): Promise<void> {
     await this.#client.query("select realtime.cdc_give_up($1)", [feed]);
     this.#feeds.set(feed, { changes: 1, bytes: 0 });
+  }
+
+  /** Forgets everything: what was parked is of a history that nobody is on any more. */
+  async clear(): Promise<void> {
+    await this.#client.query("delete from realtime.cdc_parked");
   }
 
   #count(feed: string, changes: number, bytes: number): void {

@@ -41,6 +41,11 @@ export class Progress {
     return delivery;
   }
 
+  /** One of its changes turned out to stand for so many more. */
+  extend(delivery: Delivery, changes: number): void {
+    delivery.waiting += changes;
+  }
+
   hold(bytes: number): void {
     this.changes += 1;
     this.bytes += bytes;

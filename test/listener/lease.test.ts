@@ -65,7 +65,8 @@ test("a lease is respected by who may not see since when its owner's session liv
   expect(await takeLease(owner)).not.toBeNull();
   await owner.query("create role stranger login password 's' bypassrls");
   await owner.query(
-    "grant usage on schema realtime to stranger; grant select, update on all tables in schema realtime to stranger",
+    "grant usage on schema realtime to stranger; grant select, update on all tables in schema realtime to stranger; " +
+      "grant execute on all functions in schema realtime to stranger; grant select on all sequences in schema realtime to stranger",
   );
   const url = new URL(postgres.url);
   url.username = "stranger";
