@@ -2,6 +2,7 @@
 import pg from "pg";
 import * as z from "zod";
 import type { Config } from "./config.ts";
+import type { Log } from "./log.ts";
 
 const query = z.object({
   query: z.string().min(1),
@@ -39,10 +40,12 @@ type Headers = Record<string, string | string[] | undefined>;
 /** Answers SQL requests through a pool of sessions; each request finds a session as if new. */
 export class SqlOverHttp {
   #pool: pg.Pool;
-  /** Whether requests run as the edge's own role; null before the first. */
-  restricted: boolean | null = null;
+  #log: Log;
+  #isWarned = false;
 
-  constructor({ databaseUrl, sessions, timeoutMs }: Config["sql"], onError: (error: Error) => void) {
+  constructor({ databaseUrl, sessions, timeoutMs }: Config["sql"], log: Log) {
+    this.#log = log;
+    const onError = (error: Error) => log.warn("an idle SQL session ended", { error });
     this.#pool = new pg.Pool({
       connectionString: databaseUrl,
       max: sessions,
@@ -63,7 +66,11 @@ export class SqlOverHttp {
 
   async #prepare(client: pg.ClientBase): Promise<void> {
     const [, { rowCount }] = await Promise.all([client.query(noSearchPath), client.query(prepare)]);
-    this.restricted = rowCount === 1;
+    if (rowCount === 1 || this.#isWarned) return;
+    this.#isWarned = true;
+    this.#log.warn(
+      "SQL runs as the user of DATABASE_URL: the role nself_realtime_edge is not there, or not ours to take",
+    );
   }
 
   /** Runs the request of a body (JSON text). A wrong request and an SQL error answer 400 with message and code. */

@@ -10,7 +10,6 @@ const state = z.object({
     state: z.string().optional(),
     polling: z.string().nullish(),
     edgeFailing: z.object({ since: z.string(), reason: z.string(), feed: z.string() }).nullish(),
-    sqlRestricted: z.boolean().nullish(),
   }),
   outbox_bytes: z.number(),
   outbox_limit: z.number(),
