@@ -37,7 +37,7 @@ export async function judge(
     return { ok: true, ...(rights && { rights }), ...(registration && { limits: registration.limits }) };
   } catch {
     if (kind === "public" || (kind === "private" && joiner.role === "service_role")) return { ok: true };
-    return refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
+    return away;
   }
 }
 
@@ -54,6 +54,9 @@ async function rightsOf(
 export function isPrivateType(type: ChannelType): boolean {
   return type === "private" || type === "direct";
 }
+
+/** The refusal of who cannot be judged. */
+export const away = refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
 
 function refuse(reason: string): Refusal {
   return { ok: false, reason };

@@ -12,7 +12,7 @@ export function tellWhenReady(gateway: Gateway, membership: Membership): void {
     const ready = await gateway.databaseReady().catch(() => false);
     if (!gateway.stands(membership)) return;
     if (ready) gateway.system(membership, "system", "ok", "Replication connection established");
-    else if (gateway.now() < until) gateway.after(ASK_EVERY_MS, () => void ask());
+    else if (gateway.now() < until) gateway.timers.after(ASK_EVERY_MS, () => void ask());
     else gateway.system(membership, "system", "error", "Replication connection was not established in time");
   };
   void ask();

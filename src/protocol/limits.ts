@@ -76,7 +76,7 @@ export function limitsOf(metadata: Readonly<Record<string, unknown>>): Partial<C
 /** Deepest nesting of a frame, objects and lists: the platform's own recursion gives up at some thousands. */
 export const MAX_DEPTH = 500;
 /**
- * How long silence is borne of a client that has joined a channel and never sent a heartbeat: it says nothing. Once something
+ * How long silence is borne of a client that follows a table by its topic and never sent a heartbeat. Once something
  * is sent to it, a broken connection shows by itself; one that hears nothing either is given up after a day.
  */
 export const LISTENER_IDLE_MS = 86_400_000;

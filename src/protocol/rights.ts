@@ -19,6 +19,11 @@ export const allRights: Rights = {
   write: { broadcast: "granted", presence: "granted", persistence: "granted" },
 };
 
+export const noRights: Rights = {
+  read: { broadcast: "denied", presence: "denied" },
+  write: { broadcast: "denied", presence: "denied", persistence: "denied" },
+};
+
 /** Whoever may read something may join. */
 export function mayJoin({ read }: Rights): boolean {
   return read.broadcast === "granted" || read.presence === "granted";

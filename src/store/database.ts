@@ -24,11 +24,19 @@ export type Query = <Row extends z.ZodType>(
 export interface QueryOptions {
   /** Has PostgreSQL end the statement after so long, which is told as StoreUnavailable. */
   readonly statementTimeoutMs?: number;
+  /** Has it write nothing. Only with a timeout. */
+  readonly readOnly?: boolean;
 }
 
 /** PostgreSQL, or the way to it, does not answer. */
 export class StoreUnavailable extends Error {
   override readonly name = "StoreUnavailable";
+  /** PostgreSQL's own word for it, where it had one. */
+  readonly sqlstate: string | undefined;
+  constructor(message: string, options: ErrorOptions & { sqlstate?: string | undefined }) {
+    super(message, options);
+    this.sqlstate = options.sqlstate;
+  }
 }
 
 /** PostgreSQL answers but the schema `realtime` is not there. */
@@ -53,8 +61,8 @@ const STATEMENT_TIMEOUT_MS = 10_000;
 const NOT_MIGRATED = new Set(["42P01", "3F000", "42883", "42703"]);
 /** Class of the errors that the schema's own functions raise. */
 const OWN_CLASS = "NS";
-/** Class of values that PostgreSQL cannot hold, such as the character NUL. */
-const UNFIT_CLASS = "22";
+/** Classes of values that PostgreSQL cannot hold, such as the character NUL, or JSON nested deeper than its stack. */
+const UNFIT = /^(22|54)/;
 /** A lock was not had in time: somebody else's transaction holds the table. */
 export const LOCKED = "55P03";
 /** Classes of "not now": connection lost, out of resources, operator intervention, database starting up. */
@@ -66,7 +74,7 @@ export function openDatabase(env: DatabaseEnv): Query {
   if (endpoint !== undefined) neonConfig.fetchEndpoint = () => endpoint;
   // The driver lets `fetchOptions.headers` replace its own headers, so the secret travels as its auth token.
   const sql = neon(env.DATABASE_URL, endpoint === undefined ? {} : { authToken: () => sqlKey(env) });
-  return async (row, statement, params = [], { statementTimeoutMs } = {}) => {
+  return async (row, statement, params = [], { statementTimeoutMs, readOnly = false } = {}) => {
     try {
       const fetchOptions = { signal: AbortSignal.timeout(STATEMENT_TIMEOUT_MS) };
       if (statementTimeoutMs === undefined) {
@@ -74,7 +82,7 @@ export function openDatabase(env: DatabaseEnv): Query {
       }
       // Both in one round trip.
       const limit = sql.query("select set_config('statement_timeout', $1, true)", [String(statementTimeoutMs)]);
-      const [, rows] = await sql.transaction([limit, sql.query(statement, params)], { fetchOptions });
+      const [, rows] = await sql.transaction([limit, sql.query(statement, params)], { fetchOptions, readOnly });
       return z.array(row).parse(rows);
     } catch (error) {
       throw storeError(error);
@@ -109,7 +117,7 @@ function storeError(error: unknown): unknown {
     // The driver's message may hold addresses; it stays in `cause`, for the log.
     return new StoreUnavailable(
       "PostgreSQL does not answer: check that the database and the listener run, and DATABASE_URL and REALTIME_SQL_URL",
-      { cause: error },
+      { cause: error, sqlstate: code },
     );
   }
   if (NOT_MIGRATED.has(code)) {
@@ -121,7 +129,7 @@ function storeError(error: unknown): unknown {
     const message = error.hint === undefined ? error.message : `${error.message}. ${error.hint}`;
     return new StatementRefused(code, message, { cause: error });
   }
-  if (code.startsWith(UNFIT_CLASS)) {
+  if (UNFIT.test(code)) {
     return new StatementRefused(code, `PostgreSQL cannot hold a value given: ${error.message}`, { cause: error });
   }
   if (code === LOCKED) {

@@ -76,7 +76,7 @@ const LITERALS = (type: string): string => `
 
 /** PostgreSQL's own message about a value or a pattern; undefined when the statement failed of something else. */
 function faultOf(error: unknown): { fault: string; sqlstate: string } | undefined {
-  if (!(error instanceof StatementRefused) || !error.sqlstate.startsWith("22")) return undefined;
+  if (!(error instanceof StatementRefused) || !/^(22|54)/.test(error.sqlstate)) return undefined;
   const fault = error.cause instanceof Error ? error.cause.message : error.message;
   return { fault, sqlstate: error.sqlstate };
 }

@@ -472,3 +472,22 @@ test("a subscription of a table that is captured later begins by itself", async 
   await db.query(`insert into ${name} values (1)`);
   await eventually(() => expect(brief(changes[0])).toEqual([["INSERT", { id: 1 }]]));
 }, 30_000);
+
+test("a value beyond PostgreSQL's limits is refused, and keeps nobody else from being served", async () => {
+  const name = await table("id int primary key, doc jsonb, n numeric");
+  const deep = await follow(
+    "2.0.0",
+    { table: name, filter: `doc=eq.${"[".repeat(20_000)}${"]".repeat(20_000)}` },
+    { table: name, filter: "n=eq.1e100000" },
+    { table: name, filter: "id=eq.0x10" },
+  );
+  await eventually(() => expect(deep.system).toHaveLength(3));
+  const errors = deep.system.map(({ message }) => /ERROR \w+ \(\w+\)/.exec(message)?.[0] ?? message);
+  expect(errors).toEqual([
+    "ERROR 54001 (statement_too_complex)",
+    "ERROR 0A000 (feature_not_supported)",
+    "Subscribed to PostgreSQL",
+  ]);
+  await db.query(`insert into ${name} values (16)`);
+  await eventually(() => expect(deep.changes.map((each) => each.length)).toEqual([0, 0, 1]));
+});

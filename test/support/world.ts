@@ -1,6 +1,14 @@
 // A world in memory for the cores: time that tests turn, stores that outlive their cores, links that can be cut.
 import { Channel } from "../../src/channel/channel.ts";
-import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } from "../../src/channel/ports.ts";
+import type {
+  ChannelAccess,
+  ChannelStore,
+  Link,
+  MemberRow,
+  Policies,
+  RingRow,
+  SightRow,
+} from "../../src/channel/ports.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
 import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
@@ -9,7 +17,7 @@ import type { Version } from "../../src/protocol/frames.ts";
 import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
 import { type Down, decodeLink, encodeLink, type Up } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
-import type { Rights } from "../../src/protocol/rights.ts";
+import { noRights } from "../../src/protocol/rights.ts";
 import type { Timers } from "../../src/protocol/timers.ts";
 import { parseObjectName } from "../../src/protocol/topics.ts";
 
@@ -108,12 +116,6 @@ export class MemorySessionStore implements SessionStore {
   deletePosition = (object: string): void => void this.#positions.delete(object);
 }
 
-/** What somebody may do who may do nothing. */
-export const noRights: Rights = {
-  read: { broadcast: "denied", presence: "denied" },
-  write: { broadcast: "denied", presence: "denied", persistence: "denied" },
-};
-
 const openAccess: ChannelAccess = {
   registration: async () => null,
   rights: async () => noRights,
@@ -184,6 +186,10 @@ export class World {
     patternFault: async () => undefined,
     isCaptured: async (schema) => schema === "*",
   };
+  policies: Policies = {
+    ask: async () => ({ visible: new Map(), left: [] }),
+    unjudged: () => {},
+  };
   verify = async (_token: string): Promise<Claims> => {
     throw new Error("no tokens in this world");
   };
@@ -207,6 +213,7 @@ export class World {
       maxReplay: this.limits.replay,
       archive: { persist: async () => false },
       access: this.access,
+      policies: this.policies,
     };
     const core = new Channel(name, ports, greeted);
     this.#channels.set(object, { core, life });
@@ -228,6 +235,7 @@ export class World {
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
+      digest: async (text) => text,
       databaseReady: async () => true,
       verify: (token) => this.verify(token),
       log: () => {},

@@ -198,6 +198,7 @@ describe("a table that nobody captures yet", () => {
     join([subscription()]);
     await pass(45_000);
     expect(systems()).toEqual([`error: ${NOT_CAPTURED}`]);
+    world.say("g1", ann, "2", "phoenix", "heartbeat", {});
     table = described;
     await pass(45_000);
     expect(systems()).toEqual([`error: ${NOT_CAPTURED}`, "ok: Subscribed to PostgreSQL"]);
@@ -430,12 +431,15 @@ describe("topics that name a table", () => {
 describe("sockets that send no heartbeat", () => {
   const MINUTE = 60_000;
 
-  test("stay for a day once they have joined something", async () => {
-    join([subscription()]);
+  test("stay for a day once they follow a table by its topic, unless they seem to be somewhere", async () => {
+    join([], {}, "1", "realtime:public:t");
+    const bob = world.connect("g1");
+    world.say("g1", bob, "1", "realtime:public:t", "phx_join", { config: {} });
     await world.clock.pass(100);
+    world.say("g1", bob, "1", "realtime:public:t", "presence", { event: "track", payload: {} });
     await world.clock.pass(23 * 60 * MINUTE);
     world.gateway("g1").alarm();
-    expect(ann.closedWith).toBeUndefined();
+    expect([ann.closedWith, bob.closedWith]).toEqual([undefined, 1000]);
     await world.clock.pass(2 * 60 * MINUTE);
     world.gateway("g1").alarm();
     expect(ann.closedWith).toBe(1000);

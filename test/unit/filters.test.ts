@@ -251,6 +251,14 @@ describe("rows", () => {
   });
 });
 
+test("JSON nested deeper than any stack passes nothing, and harms nobody", async () => {
+  for (const depth of [1_000, 2_000, 3_000, 100_000]) {
+    const row = `{"int4":1,"jsonb":${"[".repeat(depth)}${"]".repeat(depth)}}`;
+    expect(await passes("int4=eq.1", row)).toBe(true);
+    expect(await passes("jsonb=eq.x", row, knowing({ x: "1" }))).toBe(false);
+  }
+});
+
 describe("what a table does not allow", () => {
   const exception = (filters: string, error: string, select = "nil"): string =>
     "Unable to subscribe to changes with given parameters. An exception happened so please check your connect parameters: " +

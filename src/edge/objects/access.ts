@@ -48,8 +48,8 @@ export class CachedAccess implements ChannelAccess {
     return this.#rights.get(joiner, notBefore);
   }
 
-  forgetRights(): void {
-    this.#rights.clear();
+  forgetRights(users?: readonly string[]): void {
+    this.#rights.forget(users);
   }
 
   /** One round trip, in which the registration is told too. */
@@ -57,8 +57,10 @@ export class CachedAccess implements ChannelAccess {
     const tellings = this.#tellings;
     const { claims, headers } = principal ?? { claims: {}, headers: {} };
     const question = { topic: this.#name.sub, role, user, claims, headers };
-    const { channel, ...rights } = await this.#ask(() => openStore(this.#env).rights.ask(question));
+    const { channel, fault, ...rights } = await this.#ask(() => openStore(this.#env).rights.ask(question));
     if (this.#tellings === tellings) this.#remember(channel);
+    if (fault !== null)
+      console.warn(JSON.stringify({ event: "policy failed", channel: this.#name.sub, role, reason: fault }));
     return rights;
   }
 

@@ -47,7 +47,7 @@ export interface ConnectionEntry {
 }
 
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
-export type Sender = Required<Omit<Joiner, "session">>;
+export type Sender = Required<Omit<Joiner, "session" | "viewer">>;
 
 /** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
@@ -77,6 +77,10 @@ export interface ChannelRpc {
    * told the same again changes nothing.
    */
   configure(config: ChannelConfig | null): Promise<void>;
+  /** These members of the channel, or any of them, have changed: who is in is judged anew. */
+  reauthorize(users?: readonly string[]): Promise<void>;
+  /** Policies have changed: so is everybody whose socket this object holds. */
+  policiesChanged(): Promise<void>;
   /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
   connections(): Promise<ConnectionEntry[]>;
   /** Sends a message for somebody without a socket. Null: it was sent, and is durable. */
@@ -88,6 +92,8 @@ export interface ChannelRpc {
 /** Gateway object, named `<location>-<shard>`. */
 export interface GatewayRpc {
   connections(): Promise<ConnectionEntry[]>;
+  /** Policies have changed: everybody in a private channel is judged anew. */
+  policiesChanged(): Promise<void>;
 }
 
 /** Directory object: one, named `directory`. Knows who lives; is told in batches; is never on a message's path. */

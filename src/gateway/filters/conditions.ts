@@ -38,9 +38,12 @@ const CONDITION_NAMES = new Map([
   ["22P02", "invalid_text_representation"],
   ["22P03", "invalid_binary_representation"],
   ["54000", "program_limit_exceeded"],
+  ["54001", "statement_too_complex"],
 ]);
 
 const MAX_ELEMENTS = 100;
+/** Longest value that is compared with, as PostgreSQL writes it: `1e100000` is short only as long as nobody reads it. */
+const MAX_KEY_LENGTH = 10_000;
 const KEYWORDS = ["null", "true", "false", "unknown"];
 
 /** The column of a name, if the role may read it. Throws FilterRefused. */
@@ -153,7 +156,7 @@ async function keysOf(
   const asked = unread.length === 0 ? [] : await askFor(unread, column, postgres);
   return read.map((value) => {
     const key = kind.key(value === undefined ? asked.shift() : value);
-    if (key !== undefined) return key;
+    if (key !== undefined && key.length <= MAX_KEY_LENGTH) return key;
     throw new FilterRefused(`a value given cannot be compared with columns of type ${column.sqlType}`, "0A000");
   });
 }
@@ -164,7 +167,7 @@ async function askFor(literals: readonly string[], { type, sqlType, labels = [] 
   if (type === "enum") throw new FilterRefused(`invalid input value for enum ${sqlType}: "${wrong}"`, "22P02");
   const answer = await postgres.literals(type === "_enum" ? "_text" : type, literals);
   if ("fault" in answer) throw new FilterRefused(answer.fault, answer.sqlstate);
-  const values = answer.json.map(parseExact);
+  const values = answer.json.map(readJson);
   if (type === "_enum") {
     const stray = [values]
       .flat(Number.POSITIVE_INFINITY)
@@ -174,4 +177,13 @@ async function askFor(literals: readonly string[], { type, sqlType, labels = [] 
     }
   }
   return values;
+}
+
+function readJson(json: string): unknown {
+  try {
+    return parseExact(json);
+  } catch (error) {
+    if (error instanceof RangeError) throw new FilterRefused("a value given is nested too deeply", "54001");
+    throw error;
+  }
 }

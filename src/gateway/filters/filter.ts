@@ -1,5 +1,5 @@
 // Filters as they are tested: compiled once a subscription, with SQL's three truths, failing closed.
-import { type Row, rowValue } from "../row.ts";
+import type { Row } from "../row.ts";
 import type { Condition } from "./conditions.ts";
 import { type Kind, kindOf } from "./kinds.ts";
 import { compileLike } from "./like.ts";
@@ -21,7 +21,7 @@ export function compileFilter(conditions: readonly Condition[]): (row: Row) => b
   const tests = conditions.map((condition) => ({ ...condition, truthOf: truthOf(condition) }));
   return (row) =>
     tests.every(({ column, negated, truthOf }) => {
-      const value = rowValue(row, column);
+      const value = row.value(column);
       // Not in the row at all: a column that was dropped, or one that this change does not carry.
       return value !== undefined && truthOf(value) === !negated;
     });
@@ -35,7 +35,7 @@ export function indexOf(conditions: readonly Condition[]): Index | undefined {
 
 /** The key under which an index finds a row. */
 export function keyOf({ column, type }: Pick<Index, "column" | "type">, row: Row): string | undefined {
-  const value = rowValue(row, column);
+  const value = row.value(column);
   return value === undefined || value === null ? undefined : kindOf({ type })?.key(value);
 }
 

@@ -117,7 +117,7 @@ const KINDS = new Map<string, Kind>([
   ["timestamptz", time],
   ["time", sorted],
   ["interval", { key: spelled(spanOf), compare: compareDecimals }],
-  ["jsonb", { key: (value) => JSON.stringify(plainJson(value)) }],
+  ["jsonb", { key: jsonKey }],
   ...["timetz", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "pg_lsn"].map((name) => [name, exact] as const),
 ]);
 
@@ -148,6 +148,16 @@ function arrayKey(values: readonly unknown[], element: Kind): string | undefined
     return key === undefined || Array.isArray(value) ? key : JSON.stringify(key);
   });
   return keys.includes(undefined) ? undefined : `[${keys.join(",")}]`;
+}
+
+function jsonKey(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(plainJson(value));
+  } catch (error) {
+    // Nested too deeply for the stack: it compares with nothing.
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
 }
 
 /** A JSON value in the form that all equal ones share: keys in order, numbers plain and marked as what they are. */
