@@ -52,3 +52,23 @@ end
 $$;
 revoke execute on function realtime.cdc_grant_edge() from public;
 select realtime.cdc_grant_edge();
+
+-- Lets the role find names in every schema that has tables or functions of somebody's: what row-level security policies
+-- name is looked up as it. To find is not to read. Called by the listener, since schemas come later too.
+create function realtime.cdc_grant_schemas() returns void
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
+declare
+  missing name;
+begin
+  for missing in
+    select n.nspname from pg_namespace n, pg_roles r
+    where r.rolname = 'nself_realtime_edge' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+      and not has_schema_privilege(r.oid, n.oid, 'usage')
+      and has_schema_privilege(n.oid, 'usage with grant option')
+  loop
+    execute format('grant usage on schema %I to nself_realtime_edge', missing);
+  end loop;
+end
+$$;
+revoke execute on function realtime.cdc_grant_schemas() from public;
+select realtime.cdc_grant_schemas();

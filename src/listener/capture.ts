@@ -340,6 +340,7 @@ export class Capture {
         return [];
       }
     };
+    await attempt("schemas", "select realtime.cdc_grant_schemas()");
     const tables = await attempt<{ relid: string; name: string }>(
       "subscriptions",
       "select relid, relid::regclass::text as name from realtime.cdc_difference()",

@@ -43,7 +43,7 @@ describe("batches", () => {
   });
 
   test("sizes are bytes, not characters", () => {
-    expect(refusal(batch(line("1", "é".repeat(950_000)))).status).toBe(413);
+    expect(refusal(batch(line("1", "é".repeat(6_500_000)))).status).toBe(413);
   });
 
   test.each([
