@@ -24,11 +24,11 @@ const isolationLevels: Record<string, string> = {
  * role off again: only a login of its own (REALTIME_SQL_DATABASE_URL) is a wall.
  */
 const prepare = `
-  select pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('role', r.rolname, false)
-  from pg_catalog.pg_roles r where r.rolname = 'nself_realtime_edge'
-    and pg_catalog.pg_has_role(r.oid, case when pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000
-      then 'set' else 'member' end)`;
-const noSearchPath = "set search_path = ''";
+  select pg_catalog.set_config('search_path', '', false), (
+    select pg_catalog.set_config('role', r.rolname, false)
+    from pg_catalog.pg_roles r where r.rolname = 'nself_realtime_edge'
+      and pg_catalog.pg_has_role(r.oid, case when pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000
+        then 'set' else 'member' end)) as role`;
 
 export interface SqlAnswer {
   status: number;
@@ -65,8 +65,8 @@ export class SqlOverHttp {
   }
 
   async #prepare(client: pg.ClientBase): Promise<void> {
-    const [, { rowCount }] = await Promise.all([client.query(noSearchPath), client.query(prepare)]);
-    if (rowCount === 1 || this.#isWarned) return;
+    const { rows } = await client.query<{ role: string | null }>(prepare);
+    if (rows[0]?.role || this.#isWarned) return;
     this.#isWarned = true;
     this.#log.warn(
       "SQL runs as the user of DATABASE_URL: the role nself_realtime_edge is not there, or not ours to take",
