@@ -85,6 +85,8 @@ test.skipIf(pgbouncer === undefined)(
     const edge = await RecordingEdge.start(secret);
     const pool = new pg.Pool({ connectionString: url, max: 6 });
     const direct = new pg.Pool({ connectionString: postgres.url, max: 2 });
+    // Sessions that are idle when the servers stop.
+    for (const one of [pool, direct]) one.on("error", () => {});
     await direct.query("create table items (id int); select realtime.subscribe('items')");
     const first = await startListener(url, edge.url);
     let second: typeof first | undefined;
