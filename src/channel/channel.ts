@@ -347,15 +347,38 @@ export class Channel {
     const idOf = ({ id }: RowChange): string => `${header.source}:${id}`;
     const known = this.#known(judgement);
     const fresh = changes.filter((change) => !known.has(idOf(change)));
-    const access = await this.#feed.judge(fresh);
-    this.#take(
-      fresh.map((change, at): Draft => {
-        const { operation, data: body } = change;
-        const allowed = access[at] ?? { readers: [] };
-        return { id: idOf(change), from: null, sender: null, event: operation, name: operation, body, access: allowed };
-      }),
-    );
+    const rows = fresh.filter(({ operation }) => operation !== "GAP");
+    const judged = await this.#feed.judge(rows);
+    const access = new Map(rows.map((row, at) => [row, judged[at]]));
+    const drafts: Draft[] = [];
+    for (const change of fresh) {
+      const { operation, data: body, tx } = change;
+      if (operation === "GAP") {
+        this.#take(drafts.splice(0));
+        this.#lose();
+        continue;
+      }
+      const allowed = access.get(change) ?? { readers: [] };
+      const draft = {
+        id: idOf(change),
+        from: null,
+        sender: null,
+        event: operation,
+        name: operation,
+        body,
+        access: allowed,
+      };
+      drafts.push(tx === undefined ? draft : { ...draft, tx });
+    }
+    this.#take(drafts);
     return true;
+  }
+
+  /** Something that was to come here is lost: whoever stands here, or has stood here, starts anew. */
+  #lose(): void {
+    this.#sequence.next();
+    this.#sequence.forget();
+    for (const link of this.#links.values()) link.send({ t: "welcome", position: this.position, recovered: false });
   }
 
   /** Takes messages that were inserted into `realtime.messages`, likewise; each is known by its own id. */

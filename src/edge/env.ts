@@ -20,6 +20,7 @@ export interface Env extends Partial<Readonly<Record<keyof typeof tuning.shape, 
   readonly REALTIME_LISTENER_SECRET: string;
   readonly DATABASE_URL: string;
   readonly REALTIME_SQL_URL?: string;
+  readonly REALTIME_SQL_SECRET?: string;
 }
 
 const secret = z.string().min(16, "needs at least 16 characters");

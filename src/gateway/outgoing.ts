@@ -106,11 +106,15 @@ export class Outgoing implements Change {
     return this.#frames.get(key);
   }
 
-  /** Where the message stands and who sent it: `{ id, epoch, seq, at, sender }`, the last one where it is known. */
+  /**
+   * Where the message stands and who sent it: `{ id, epoch, seq, at, sender }`, the last one where it is known. Of a row
+   * change also `tx`, its transaction, and `commit: true` on the last one that its table has of that.
+   */
   #meta(extra = "", withSender = true): JsonText {
-    const { id, seq, at, sender } = this.message;
+    const { id, seq, at, sender, tx } = this.message;
     const from = sender === null || !withSender ? "" : `,"sender":${JSON.stringify(sender)}`;
-    return `{${extra}"id":${JSON.stringify(id)},"epoch":"${this.#epoch}","seq":${seq},"at":${at}${from}}`;
+    const part = tx === undefined ? "" : `,"tx":${JSON.stringify(tx.id)}${tx.last ? ',"commit":true' : ""}`;
+    return `{${extra}"id":${JSON.stringify(id)},"epoch":"${this.#epoch}","seq":${seq},"at":${at}${from}${part}}`;
   }
 
   #encode(version: Version, topic: string, joinRef: string | null, share: Share, extra = ""): Frame | undefined {

@@ -32,7 +32,7 @@ type State =
   | { name: "arming"; until: bigint; armedAt: number; pause: number }
   | { name: "armed"; armedAt: number }
   /** Notifications do not reach us, or would break prepared transactions: poll for good. */
-  | { name: "polling" };
+  | { name: "polling"; reason: string };
 
 export class Bell {
   #client: pg.Client;
@@ -53,9 +53,18 @@ export class Bell {
     return this.#state.name;
   }
 
+  /** Why row changes are polled for; null: they are not. */
+  get pollingReason(): string | null {
+    return this.#state.name === "polling" ? this.#state.reason : null;
+  }
+
   /** Listens, and finds out whether notifications arrive at all (through some poolers they do not). */
-  async start(signal: AbortSignal): Promise<void> {
+  async start(isShared: boolean, signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", () => this.ring(), { once: true });
+    if (isShared) {
+      this.#poll("a pooler shares sessions among transactions, so that LISTEN does not work; give a direct connection");
+      return;
+    }
     this.#client.on("notification", () => this.ring());
     const { rows } = await this.#client.query<{ allowed: boolean }>(
       "select current_setting('max_prepared_transactions') = '0' as allowed",
@@ -137,7 +146,7 @@ export class Bell {
   }
 
   #poll(reason: string): void {
-    this.#state = { name: "polling" };
+    this.#state = { name: "polling", reason };
     this.#log.warn("row changes are polled for every 10 ms", { reason });
   }
 

@@ -21,6 +21,8 @@ export interface Table {
 /** A table as captured: `relid` may be a partition, and then `root` is the table that it is a part of. */
 export interface Captured {
   root: string;
+  /** Whether sessions that LISTEN are told of its changes. */
+  notify: boolean;
   table: Table;
 }
 
@@ -32,6 +34,7 @@ export function isOwn({ schema }: Table): boolean {
 interface Row extends Omit<Table, "generation"> {
   relid: string;
   root: string;
+  notify: boolean;
 }
 
 /** Claims that are of one token and not of who bears it, as texts in SQL name them. */
@@ -109,7 +112,10 @@ const statement = `
           'using', pg_get_expr(p.polqual, p.polrelid)) order by p.oid)
         from pg_policy p where p.polrelid = c.oid and p.polcmd in ('r', '*') and p.polqual is not null), '[]')) end as security,
     coalesce((select json_agg(r.rolname order by r.rolname) from roles r
-      where has_schema_privilege(r.oid, n.oid, 'usage') and has_any_column_privilege(r.oid, c.oid, 'select')), '[]') as readers
+      where has_schema_privilege(r.oid, n.oid, 'usage') and has_any_column_privilege(r.oid, c.oid, 'select')), '[]') as readers,
+    coalesce((select s.options -> 'notify' <> 'false' from realtime.subscriptions s
+      where s.table_name in (n.nspname || '.' || c.relname, n.nspname || '.*') and s.options ? 'notify'
+      order by s.table_name = n.nspname || '.*' limit 1), true) as notify
   from (
     select relid, root_relid, schema_name, table_name from realtime.cdc_tables
     union all select oid, oid, 'realtime', relname from pg_class
@@ -136,9 +142,9 @@ export class Catalogue {
     const stale = [...relids].filter((relid) => now - (this.#known.get(relid)?.readAt ?? -Infinity) > freshFor);
     if (stale.length > 0) {
       const { rows } = await this.#client.query<Row>({ name: "describe", text: statement, values: [stale] });
-      for (const { relid, root, ...table } of rows) {
+      for (const { relid, root, notify, ...table } of rows) {
         const generation = createHash("sha256").update(JSON.stringify(table)).digest().readUInt32BE();
-        this.#known.set(relid, { captured: { root, table: { ...table, generation } }, readAt: now });
+        this.#known.set(relid, { captured: { root, notify, table: { ...table, generation } }, readAt: now });
       }
     }
     const answer = new Map<string, Captured>();

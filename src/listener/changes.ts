@@ -1,11 +1,21 @@
 // What the outbox holds and where a reader is in it.
 
-/** I, U, D, T: a row inserted, updated, deleted, a table truncated. */
-export type Op = "I" | "U" | "D" | "T";
+/**
+ * I, U, D, T: a row inserted, updated, deleted, a table truncated. i, u, d: rows of a large statement of which the keys
+ * were captured, as a JSON list in `new` or `old`; once read, a row and change of its own. G: changes may be missing.
+ */
+export type Op = "I" | "U" | "D" | "T" | "i" | "u" | "d" | "G";
+
+/** So many keys are at most in one row of the outbox. */
+export const keysInList = 500;
+
+export function isKeyList({ op }: Change): boolean {
+  return op === "i" || op === "u" || op === "d";
+}
 
 /** One captured change. Images are JSON text exactly as PostgreSQL wrote them: never parsed, so no digit is lost. */
 export interface Change {
-  /** Unique in its database and never reused; a bigint in decimal. */
+  /** Unique in its database and never reused: a bigint in decimal, and for a row of a key list `.` and its number there. */
   seq: string;
   xid: string;
   relid: string;
@@ -14,6 +24,8 @@ export interface Change {
   at: string;
   new: string | null;
   old: string | null;
+  /** Why values that clients expect are not in the images. */
+  error?: string;
 }
 
 /**

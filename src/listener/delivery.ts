@@ -1,7 +1,7 @@
 // What goes to the edge over HTTP: its bytes, its signature, and what the answer means.
 import { createHmac } from "node:crypto";
 import * as z from "zod";
-import { parseJson } from "../protocol/json.ts";
+import { type JsonText, mapMembers, parseJson, utf8Length } from "../protocol/json.ts";
 import type { Table } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
 
@@ -27,6 +27,8 @@ export type Answer =
   /** The edge has seen a newer epoch: someone else delivers. */
   | { kind: "fenced" }
   | { kind: "too-large" }
+  /** It is bad, and will be the next time. */
+  | { kind: "refused"; reason: string }
   /** The secrets differ. */
   | { kind: "unauthorized" }
   | { kind: "failed"; reason: string };
@@ -47,15 +49,25 @@ export interface Edge {
 const tooLarge = "Error 413: Payload Too Large";
 
 /**
- * A change as a line of the body; `reduced` when values were left out. Images are spliced in as text: JSON allows line
- * breaks only between tokens. An image that should be there and is not was too large to capture or to carry.
+ * A change as a line of the body, with `last` where it ends its transaction on its feed. Images are spliced in as text:
+ * JSON allows line breaks only between tokens. An image that should be there and is not was too large to capture or to
+ * carry.
  */
-export function changeLine(change: Change, reduced = false): string {
+export function changeLine(change: Change, { last = false } = {}): string {
   const { seq, xid, relid, op, at } = change;
   const incomplete = (change.new === null && "IU".includes(op)) || (change.old === null && "UD".includes(op));
-  const errors = reduced || incomplete ? `,"errors":${JSON.stringify([tooLarge])}` : "";
+  const error = change.error ?? (incomplete ? tooLarge : undefined);
+  const errors = error === undefined ? "" : `,"errors":${JSON.stringify([error])}`;
   const images = image("new", change.new) + image("old", change.old);
-  return `{"id":"${seq}","x":"${xid}","r":${relid},"op":"${op}","at":"${at}"${images}${errors}}`;
+  const end = last ? ',"last":true' : "";
+  return `{"id":"${seq}","x":"${xid}"${end},"r":${relid},"op":"${op}","at":"${at}"${images}${errors}}`;
+}
+
+/** The change without its values of more than `bytes` bytes of JSON; those that stay keep every digit. */
+export function shrink(change: Change, bytes: number): Change {
+  const small = (images: JsonText | null): JsonText | null =>
+    images === null ? null : mapMembers(images, (_, value) => (utf8Length(value) <= bytes ? value : undefined));
+  return { ...change, new: small(change.new), old: small(change.old), error: tooLarge };
 }
 
 function image(name: string, json: string | null): string {
@@ -74,6 +86,19 @@ export async function postPolicies(edge: Edge, digest: string, signal: AbortSign
   const response = await post(edge, "policies", JSON.stringify({ digest }), signal);
   if ("failure" in response) return response.failure;
   return response.status === 200 ? null : failure(response);
+}
+
+/** Whether the edge answers at all. Never throws. */
+export async function edgeAnswers(edge: Edge, signal: AbortSignal): Promise<boolean> {
+  try {
+    const response = await fetch(`${edge.url}/health`, {
+      signal: AbortSignal.any([signal, AbortSignal.timeout(2_000)]),
+    });
+    await response.body?.cancel();
+    return response.ok;
+  } catch {
+    return false;
+  }
 }
 
 type Response = { status: number; text: string } | { failure: string };
@@ -102,6 +127,7 @@ function understand(response: { status: number; text: string }, batch: number): 
   const { status, text } = response;
   if (status === 409) return { kind: "fenced" };
   if (status === 413) return { kind: "too-large" };
+  if (status === 400) return { kind: "refused", reason: failure(response) };
   if (status === 401) return { kind: "unauthorized" };
   if (status !== 200) return { kind: "failed", reason: failure(response) };
   // Only the batch's own number is an acknowledgement: a proxy's friendly 200 is none.

@@ -3,7 +3,7 @@
 // "Visible now and not then" loses nothing to sequence gaps, waits for no unrelated long transaction, and keeps
 // the order in which writers could see each other: a reader of `seq > last` does none of the three.
 import type pg from "pg";
-import { type Change, type Op, type Place, parseSnapshot } from "./changes.ts";
+import { type Change, keysInList, type Op, type Place, parseSnapshot } from "./changes.ts";
 
 /** PostgreSQL's number of its boolean type. */
 const boolean = 16;
@@ -39,10 +39,11 @@ interface Row {
 
 const columns = "seq, xid, relid, op, at, new, old";
 
-// In order of seq, with the bytes of the images before each row.
+// In order of seq, with the changes and the bytes of the images before each row.
 const measured = `
   select *,
-    row_number() over (order by seq) as number,
+    coalesce(sum(case when op in ('i', 'u', 'd') then ${keysInList} else 1 end)
+      over (order by seq rows between unbounded preceding and 1 preceding), 0) as changes_before,
     coalesce(sum(coalesce(octet_length(new::text), 0) + coalesce(octet_length(old::text), 0))
       over (order by seq rows between unbounded preceding and 1 preceding), 0) as bytes_before`;
 
@@ -58,7 +59,7 @@ const head = (more: string) => `
     (select epoch from realtime.cdc_consumers where name = 'edge') as epoch, ${more} as more,
     null as seq, null as xid, null as relid, null as op, null as at, null as new, null as old`;
 
-const over = `exists (select from page where number > ${most.changes} or bytes_before >= ${most.bytes})`;
+const over = `exists (select from page where changes_before >= ${most.changes} or bytes_before >= ${most.bytes})`;
 
 /** The whole difference, or none of its rows where that is more than one round bears. */
 const whole = `
@@ -84,7 +85,7 @@ const paged = `
     ${slotPage("changes_a")} union all ${slotPage("changes_b")} order by seq limit ${most.changes + 1}
   ), page as (${measured} from unread)
   ${head(over)}
-  union all ${rowsWhere(`number <= ${most.changes} and bytes_before < ${most.bytes}`)}`;
+  union all ${rowsWhere(`changes_before < ${most.changes} and bytes_before < ${most.bytes}`)}`;
 
 const types = {
   getTypeParser: (oid: number) => (text: string) => (oid === boolean ? text === "t" : text),
@@ -96,7 +97,7 @@ export async function fetchRound(client: pg.ClientBase, place: Place): Promise<R
   const { xmax, inProgress } = parseSnapshot(place.seen);
   const round = await read(client, "fetch", whole, [xmax.toString(), inProgress]);
   if (round.more) return fetchPage(client, { seen: place.seen, target: round.snapshot, page: "0" });
-  // A whole difference keeps transactions together; a page keeps the order of each row.
+  // A whole difference keeps transactions together, a page those parts of them that it holds.
   return { ...round, changes: byTransaction(round.changes), next: { seen: round.snapshot, target: null, page: "0" } };
 }
 
@@ -104,7 +105,7 @@ async function fetchPage(client: pg.ClientBase, place: Place & { target: string 
   const round = await read(client, "fetch page", paged, [place.seen, place.target, place.page]);
   const last = round.changes.at(-1);
   const next = round.more && last ? { ...place, page: last.seq } : { seen: place.target, target: null, page: "0" };
-  return { ...round, next, more: true };
+  return { ...round, changes: byTransaction(round.changes), next, more: true };
 }
 
 async function read(

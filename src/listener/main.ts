@@ -18,9 +18,9 @@ try {
 async function main(): Promise<void> {
   const config = readConfig(process.env);
   const log = createLog(config.logLevel);
-  const sql = new SqlOverHttp(config.databaseUrl, (error) => log.warn("an idle SQL session ended", { error }));
+  const sql = new SqlOverHttp(config.sql, log);
   const listener = new Listener(config, log);
-  const { server, port } = await serve(config, sql, () => listener.status(), log);
+  const { server, port } = await serve(config, sql, listener, log);
   listener.start();
 
   let stopping = false;

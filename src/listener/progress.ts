@@ -14,6 +14,8 @@ const mostRoundsAhead = 500;
 export interface Delivery {
   readonly next: Place;
   waiting: number;
+  /** When the first of its changes was written, milliseconds of Unix time. */
+  readonly writtenAt: number;
 }
 
 export class Progress {
@@ -25,17 +27,23 @@ export class Progress {
   #deliveries: Delivery[] = [];
   #wake: (() => void) | null = null;
   #ended = false;
+  #congestedSince: number | null = null;
 
   constructor(place: Place) {
     this.acked = place;
   }
 
-  /** Begins a round of so many changes that ends at `next`. */
-  open(next: Place, changes: number): Delivery {
-    const delivery = { next, waiting: changes };
+  /** Begins a round of so many changes, the first written at `writtenAt`, that ends at `next`. */
+  open(next: Place, changes: number, writtenAt: number): Delivery {
+    const delivery = { next, waiting: changes, writtenAt };
     this.#deliveries.push(delivery);
     this.#advance();
     return delivery;
+  }
+
+  /** One of its changes turned out to stand for so many more. */
+  extend(delivery: Delivery, changes: number): void {
+    delivery.waiting += changes;
   }
 
   hold(bytes: number): void {
@@ -51,13 +59,36 @@ export class Progress {
     if (this.#hasRoom()) this.#wake?.();
   }
 
-  /** Resolves when there is room for another round, or at `end`. For one caller. */
-  async room(): Promise<void> {
-    if (this.#hasRoom() || this.#ended) return;
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
-    this.#wake = null;
+  /** Whether there is room for another round, waiting for it so many milliseconds, or until `end`. For one caller. */
+  async room(patience: number): Promise<boolean> {
+    if (!this.#hasRoom() && !this.#ended) {
+      this.#congestedSince ??= performance.now();
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, patience);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+      this.#wake = null;
+    }
+    if (this.bytes < mostUnacked / 2 && this.#deliveries.length < mostRoundsAhead / 2) this.#congestedSince = null;
+    return this.#hasRoom() || this.#ended;
+  }
+
+  /** For how long fetching has had to wait again and again, milliseconds. */
+  get congestedFor(): number {
+    return this.#congestedSince === null ? 0 : performance.now() - this.#congestedSince;
+  }
+
+  /** The round that the place waits for, where there are too many of them; null where there are too many bytes. */
+  get obstacle(): Delivery | null {
+    return this.#deliveries.length < mostRoundsAhead ? null : (this.#deliveries[0] ?? null);
+  }
+
+  /** When the oldest change was written that is not delivered, milliseconds of Unix time; null: there is none. */
+  get oldestAt(): number | null {
+    return this.#deliveries[0]?.writtenAt ?? null;
   }
 
   /** No further round: whoever waits for room need not. */

@@ -1,9 +1,10 @@
-// The listener's HTTP: GET /health, open to all, and POST /sql, for who knows the secret.
+// The listener's HTTP: GET /health and /metrics, open to whoever reaches it, and POST /sql, for who knows its key.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Config } from "./config.ts";
-import type { Status } from "./listener.ts";
+import type { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
+import { metricsText } from "./metrics.ts";
 import type { SqlOverHttp } from "./sql-over-http.ts";
 
 /** The largest body of a SQL request, bytes. */
@@ -13,7 +14,7 @@ const mostBytes = 10_000_000;
 export async function serve(
   config: Config,
   sql: SqlOverHttp,
-  status: () => Status,
+  listener: Listener,
   log: Log,
 ): Promise<{ server: Server; port: number }> {
   const server = createServer({ requestTimeout: 30_000 }, (request, response) => {
@@ -27,13 +28,19 @@ export async function serve(
     const path = request.url?.split("?")[0];
     if (path === "/health") {
       if (request.method !== "GET") return send(response, 405, { message: "use GET" });
-      const now = status();
+      const now = listener.status();
       return send(response, now.ok ? 200 : 503, now);
     }
-    if (path !== "/sql") return send(response, 404, { message: "there are GET /health and POST /sql" });
+    if (path === "/metrics") {
+      if (request.method !== "GET") return send(response, 405, { message: "use GET" });
+      return void response
+        .writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" })
+        .end(metricsText(listener, sql));
+    }
+    if (path !== "/sql") return send(response, 404, { message: "there are GET /health, GET /metrics and POST /sql" });
     if (request.method !== "POST") return send(response, 405, { message: "use POST" });
-    if (!isSecret(request.headers.authorization, config.secret)) {
-      return send(response, 401, { message: "authorization must be Bearer and the listener's secret" });
+    if (!isSecret(request.headers.authorization, config.sql.secret)) {
+      return send(response, 401, { message: "authorization must be Bearer and the key of SQL (REALTIME_SQL_SECRET)" });
     }
     const body = await readBody(request);
     if (body === null) {

@@ -1,6 +1,8 @@
 // SQL over HTTP as @neondatabase/serverless speaks it: one query, or a batch in one transaction.
 import pg from "pg";
 import * as z from "zod";
+import type { Config } from "./config.ts";
+import type { Log } from "./log.ts";
 
 const query = z.object({
   query: z.string().min(1),
@@ -16,8 +18,17 @@ const isolationLevels: Record<string, string> = {
   Serializable: "serializable",
 };
 
-/** What a request names is to be found where it says, and not where a database's or a role's settings say. */
-const noSearchPath = "set search_path = ''";
+/**
+ * What a request names is to be found where it says, and not where a database's or a role's settings say; and it runs as
+ * the edge's role where there is one. Of a session that logged in as another user PostgreSQL lets any statement take that
+ * role off again: only a login of its own (REALTIME_SQL_DATABASE_URL) is a wall.
+ */
+const prepare = `
+  select pg_catalog.set_config('search_path', '', false), (
+    select pg_catalog.set_config('role', r.rolname, false)
+    from pg_catalog.pg_roles r where r.rolname = 'nself_realtime_edge'
+      and pg_catalog.pg_has_role(r.oid, case when pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000
+        then 'set' else 'member' end)) as role`;
 
 export interface SqlAnswer {
   status: number;
@@ -26,22 +37,40 @@ export interface SqlAnswer {
 
 type Headers = Record<string, string | string[] | undefined>;
 
-/** Answers SQL requests through a pool of five sessions; each request finds a session as if new. */
+/** Answers SQL requests through a pool of sessions; each request finds a session as if new. */
 export class SqlOverHttp {
   #pool: pg.Pool;
+  #log: Log;
+  #isWarned = false;
 
-  constructor(databaseUrl: string, onError: (error: Error) => void) {
+  constructor({ databaseUrl, sessions, timeoutMs }: Config["sql"], log: Log) {
+    this.#log = log;
+    const onError = (error: Error) => log.warn("an idle SQL session ended", { error });
     this.#pool = new pg.Pool({
       connectionString: databaseUrl,
-      max: 5,
+      max: sessions,
       application_name: "nself-realtime sql",
       connectionTimeoutMillis: 5_000,
-      statement_timeout: 15_000,
-      idle_in_transaction_session_timeout: 15_000,
+      statement_timeout: timeoutMs,
+      idle_in_transaction_session_timeout: timeoutMs,
     });
     this.#pool.on("error", onError);
     // Queued before whatever the session is asked first.
-    this.#pool.on("connect", (client) => void client.query(noSearchPath).catch(onError));
+    this.#pool.on("connect", (client) => void this.#prepare(client).catch(onError));
+  }
+
+  /** Sessions that are open, and those of them that are not in use; requests that wait for one. */
+  get pool(): { open: number; idle: number; waiting: number } {
+    return { open: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount };
+  }
+
+  async #prepare(client: pg.ClientBase): Promise<void> {
+    const { rows } = await client.query<{ role: string | null }>(prepare);
+    if (rows[0]?.role || this.#isWarned) return;
+    this.#isWarned = true;
+    this.#log.warn(
+      "SQL runs as the user of DATABASE_URL: the role nself_realtime_edge is not there, or not ours to take",
+    );
   }
 
   /** Runs the request of a body (JSON text). A wrong request and an SQL error answer 400 with message and code. */
@@ -82,7 +111,7 @@ export class SqlOverHttp {
       client.release(broken);
       return;
     }
-    const reset = client.query("discard all").then(() => client.query(noSearchPath));
+    const reset = client.query("discard all").then(() => this.#prepare(client));
     reset.then(
       () => client.release(),
       (error: Error) => client.release(error),

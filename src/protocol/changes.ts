@@ -1,6 +1,7 @@
 // Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
 import * as z from "zod";
 import { exceeds, isObject, type JsonText, mapMembers, members, parseJson } from "./json.ts";
+import type { Transaction } from "./link.ts";
 import { boundedText } from "./text.ts";
 import { parseFeedName } from "./topics.ts";
 
@@ -10,8 +11,11 @@ import { parseFeedName } from "./topics.ts";
  */
 const MAX_BATCH_CHANGES = 1_000;
 export const MAX_BATCH_BYTES = 15_000_000;
-/** Largest change, bytes of its `data`: a ring row, which it shares with its header, must stay below the platform's 2 MB. */
-const MAX_CHANGE_BYTES = 1_900_000;
+/**
+ * Largest change, bytes of its `data`: an update of a 5 MB row with both images. A message of an object's RPC ends at
+ * 32 MB, a frame to an object at as much; what a client cannot take that fast, it is not sent.
+ */
+const MAX_CHANGE_BYTES = 12_000_000;
 
 const names = z.array(z.string());
 
@@ -65,6 +69,8 @@ const operations = {
   i: "INSERT",
   u: "UPDATE",
   d: "DELETE",
+  /** No change of a row: some are missing here. */
+  G: "GAP",
 } as const;
 
 /** A row image passes through as text; that it is an object at all is what its readers rely on. */
@@ -73,8 +79,10 @@ const rowImage = z.custom<object | null>((image) => image === null || isObject(i
 const changeSchema = z.object({
   id: boundedText(1, 40),
   x: boundedText(0, 40),
+  /** The last of its transaction on this feed. */
+  last: z.boolean().default(false),
   r: z.number().int(),
-  op: z.enum(["I", "U", "D", "T", "i", "u", "d"]),
+  op: z.enum(["I", "U", "D", "T", "i", "u", "d", "G"]),
   at: boundedText(0, 40),
   new: rowImage,
   old: rowImage,
@@ -92,6 +100,7 @@ export interface RowChange {
   readonly operation: Operation;
   readonly data: JsonText;
   readonly table: TableDescription;
+  readonly tx?: Transaction;
 }
 
 export interface Batch {
@@ -151,7 +160,7 @@ function parseChange(header: BatchHeader, line: string, number: number): RowChan
   if (exceeds(data, MAX_CHANGE_BYTES)) {
     throw new BadBatch(`line ${number}: a change holds at most ${MAX_CHANGE_BYTES} bytes`, 413);
   }
-  return { id: change.id, operation, data, table };
+  return { id: change.id, operation, data, table, tx: { id: change.x, last: change.last } };
 }
 
 function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {

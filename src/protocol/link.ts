@@ -40,6 +40,12 @@ export interface Access extends Sight {
   readonly unauthorized?: readonly string[];
 }
 
+/** The transaction of a row change, and whether it is the last of it that this feed gets. */
+export interface Transaction {
+  readonly id: string;
+  readonly last: boolean;
+}
+
 /** A message of a channel as it goes down every link, encoded once for all its subscribers. */
 export interface Message {
   readonly seq: number;
@@ -56,6 +62,7 @@ export interface Message {
   readonly name: string;
   readonly body: Body;
   readonly access?: Access;
+  readonly tx?: Transaction;
 }
 
 /** Who joins: the claims that decide, and who they are in presence. */

@@ -20,7 +20,7 @@ export interface Unsent {
   readonly reason: string;
 }
 
-const lineSchema = z.object({ id: z.string() });
+const lineSchema = z.object({ id: z.string(), op: z.string().optional() });
 const messageSchema = z.object({
   new: z.object({
     id: z.string(),
@@ -52,7 +52,9 @@ function parseBroadcast(line: string): StoredBroadcast | Unsent {
   const content = parseJson(line);
   const row = messageSchema.safeParse(content).data?.new;
   if (row === undefined) {
-    return { id: lineSchema.safeParse(content).data?.id ?? "", reason: "it is too large to be carried" };
+    const line = lineSchema.safeParse(content).data;
+    const reason = line?.op === "G" ? "messages before it were given up" : "it is too large to be carried";
+    return { id: line?.id ?? "", reason };
   }
   const { id, topic, event, private: isPrivate, bytes } = row;
   if (!isRoom(topic)) return unsent(row, "its topic names no room");

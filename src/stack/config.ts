@@ -57,6 +57,11 @@ Settings, from the environment or from .env in the project directory:
   REALTIME_MAX_FRAME        bytes of a frame from a client (5000000)
   REALTIME_MAX_REPLAY       messages that a join may replay (25)
   REALTIME_IDLE_TIMEOUT     seconds after which a silent socket is closed (60)
+  REALTIME_OUTBOX_LIMIT     bytes of row changes that may wait for the edge before capture stops (2000000000)
+  REALTIME_SQL_SECRET       the edge's key to SQL over HTTP (made of REALTIME_LISTENER_SECRET)
+  REALTIME_SQL_DATABASE_URL a login of its own for the edge's SQL, such as of nself_realtime_edge (DATABASE_URL)
+  REALTIME_SQL_SESSIONS     sessions for it (5)
+  REALTIME_SQL_TIMEOUT      seconds that one of its statements may take (15)
   REALTIME_NOTIFY           on or off: row changes for plain LISTEN, too (on)
   REALTIME_LOG_LEVEL        what the listener logs: error, warn, info or debug (warn)
   NSELF_HOME                where all state is kept (.nself in the project directory)`;
@@ -69,8 +74,19 @@ const port = z.coerce
 const secret = z.string().min(32, { error: "must be at least 32 characters long" });
 const key = z.string().regex(/^[\x21-\x7e]+$/, { error: "must not hold spaces or characters beyond ASCII" });
 
+const databaseUrl = z.url({
+  protocol: /^postgres(ql)?$/,
+  error: "must be a URL such as postgresql://user:password@host:5432/database",
+});
+
 const logLevels = ["error", "warn", "info", "debug"] as const satisfies ListenerConfig["logLevel"][];
+const amount = z.string().regex(/^[1-9]\d{0,14}$/, { error: "must be a whole number above 0" });
 const listenerSettings = z.object({
+  REALTIME_OUTBOX_LIMIT: amount.optional(),
+  REALTIME_SQL_SECRET: secret.optional(),
+  REALTIME_SQL_DATABASE_URL: databaseUrl.optional(),
+  REALTIME_SQL_SESSIONS: amount.optional(),
+  REALTIME_SQL_TIMEOUT: amount.optional(),
   REALTIME_NOTIFY: z.enum(["on", "off"], { error: "must be on or off" }).optional(),
   REALTIME_LOG_LEVEL: z.enum(logLevels, { error: `must be one of ${logLevels.join(", ")}` }).optional(),
 });
@@ -83,9 +99,7 @@ const settings = z.object({
     .default(LOOPBACK),
   REALTIME_LISTENER_PORT: port.optional(),
   REALTIME_POSTGRES_PORT: port.optional(),
-  DATABASE_URL: z
-    .url({ protocol: /^postgres(ql)?$/, error: "must be a URL such as postgresql://user:password@host:5432/database" })
-    .optional(),
+  DATABASE_URL: databaseUrl.optional(),
   REALTIME_JWT_SECRET: secret.optional(),
   REALTIME_ANON_KEY: key.optional(),
   REALTIME_SERVICE_KEY: key.optional(),
@@ -116,6 +130,8 @@ export interface Config {
   readonly anonKey: string | undefined;
   readonly serviceKey: string | undefined;
   readonly listenerSecret: string | undefined;
+  /** Undefined: listener and edge make it of the listener's secret. */
+  readonly sqlSecret: string | undefined;
   /** The settings given that are the edge's and the listener's own, checked and handed on as they are. */
   readonly tuning: Readonly<Record<string, string>>;
   readonly listenerSettings: Readonly<Record<string, string>>;
@@ -164,6 +180,7 @@ export function readConfig(args: string[], environment: NodeJS.ProcessEnv = proc
     anonKey: values.REALTIME_ANON_KEY,
     serviceKey: values.REALTIME_SERVICE_KEY,
     listenerSecret: values.REALTIME_LISTENER_SECRET,
+    sqlSecret: values.REALTIME_SQL_SECRET,
     tuning: pick(given, tuning.shape),
     listenerSettings: pick(given, listenerSettings.shape),
     unknown: Object.keys(given).filter((name) => name.startsWith("REALTIME_") && !(name in settings.shape)),

@@ -147,5 +147,6 @@ function edgeBindings(config: Config, databaseUrl: string, secrets: Secrets): Re
     REALTIME_SERVICE_KEY: secrets.serviceKey,
     REALTIME_LISTENER_SECRET: secrets.listenerSecret,
     REALTIME_SQL_URL: sqlUrl(config),
+    ...(config.sqlSecret !== undefined && { REALTIME_SQL_SECRET: config.sqlSecret }),
   };
 }

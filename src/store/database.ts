@@ -8,7 +8,8 @@ export interface DatabaseEnv {
   DATABASE_URL: string;
   /** SQL endpoint of the listener, where the database is not Neon. */
   REALTIME_SQL_URL?: string;
-  /** Secret that the listener's SQL endpoint asks for. */
+  /** What the listener's SQL endpoint asks for; without it a key made of the listener's secret. */
+  REALTIME_SQL_SECRET?: string;
   REALTIME_LISTENER_SECRET?: string;
 }
 
@@ -73,8 +74,7 @@ export function openDatabase(env: DatabaseEnv): Query {
   const { REALTIME_SQL_URL: endpoint } = env;
   if (endpoint !== undefined) neonConfig.fetchEndpoint = () => endpoint;
   // The driver lets `fetchOptions.headers` replace its own headers, so the secret travels as its auth token.
-  const token = endpoint === undefined ? undefined : env.REALTIME_LISTENER_SECRET;
-  const sql = neon(env.DATABASE_URL, token === undefined ? {} : { authToken: token });
+  const sql = neon(env.DATABASE_URL, endpoint === undefined ? {} : { authToken: () => sqlKey(env) });
   return async (row, statement, params = [], { statementTimeoutMs, readOnly = false } = {}) => {
     try {
       const fetchOptions = { signal: AbortSignal.timeout(STATEMENT_TIMEOUT_MS) };
@@ -89,6 +89,26 @@ export function openDatabase(env: DatabaseEnv): Query {
       throw storeError(error);
     }
   };
+}
+
+let made: { readonly secret: string; readonly key: Promise<string> } | undefined;
+
+/** The key of SQL: the one given, or the one that the listener makes of its secret too. */
+async function sqlKey({
+  REALTIME_SQL_SECRET: given,
+  REALTIME_LISTENER_SECRET: secret = "",
+}: DatabaseEnv): Promise<string> {
+  if (given !== undefined) return given;
+  if (made?.secret !== secret) made = { secret, key: hmac(secret, "nself realtime sql") };
+  return made.key;
+}
+
+async function hmac(secret: string, text: string): Promise<string> {
+  const encoder = new TextEncoder();
+  const algorithm = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", encoder.encode(secret), algorithm, false, ["sign"]);
+  const digest = await crypto.subtle.sign("HMAC", key, encoder.encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function storeError(error: unknown): unknown {

@@ -4,6 +4,31 @@ import type { Query } from "./database.ts";
 
 export type ListenerStore = ReturnType<typeof listenerStore>;
 
+const state = z.object({
+  leading: z.boolean(),
+  report: z.object({
+    state: z.string().optional(),
+    polling: z.string().nullish(),
+    edgeFailing: z.object({ since: z.string(), reason: z.string(), feed: z.string() }).nullish(),
+  }),
+  outbox_bytes: z.number(),
+  outbox_limit: z.number(),
+  capturing: z.boolean(),
+  stopped_at: z.string().nullable(),
+  parked: z.array(
+    z.object({
+      feed: z.string(),
+      changes: z.number(),
+      refused: z.number(),
+      since: z.string(),
+      reason: z.string().nullable(),
+    }),
+  ),
+});
+
+/** What the database knows of the listener, the outbox and the feeds that are parked. */
+export type ListenerState = z.output<typeof state>;
+
 /** The part of the store that tells of the listener. Each call throws what `Query` throws. */
 export function listenerStore(query: Query) {
   return {
@@ -20,6 +45,12 @@ export function listenerStore(query: Query) {
          ) and (select last_value & 3 from realtime.cdc_ctl) <> 3 as ready`,
       );
       return found?.ready ?? false;
+    },
+
+    async state(): Promise<ListenerState> {
+      const [found] = await query(z.object({ state }), "select realtime.cdc_status() as state");
+      if (found === undefined) throw new Error("realtime.cdc_status has answered nothing");
+      return found.state;
     },
   };
 }

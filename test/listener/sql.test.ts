@@ -1,6 +1,8 @@
 // SQL over HTTP with the real driver, and the listener's doors: secret, limits, health, settings.
 import { neon, neonConfig } from "@neondatabase/serverless";
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { sqlSecret } from "../../src/listener/config.ts";
 import { migrate } from "../../src/listener/migrate.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres.ts";
 import { RecordingEdge } from "../support/recording-edge.ts";
@@ -26,7 +28,8 @@ afterAll(async () => {
   await postgres?.stop();
 });
 
-const connect = (token = secret) => neon("postgres://user:password@edge.local/db", { authToken: token });
+const key = sqlSecret(secret);
+const connect = (token = key) => neon("postgres://user:password@edge.local/db", { authToken: token });
 
 describe("the driver", () => {
   test("reads values of every common type", async () => {
@@ -46,7 +49,7 @@ describe("the driver", () => {
 
   test("works when headers are given by fetchOptions, which drops the driver's own", async () => {
     const sql = neon("postgres://user:password@edge.local/db", {
-      fetchOptions: { headers: { authorization: `Bearer ${secret}` } },
+      fetchOptions: { headers: { authorization: `Bearer ${key}` } },
     });
     expect(await sql`select 1 as one`).toEqual([{ one: 1 }]);
     expect(await sql.transaction([sql`select 2 as two`])).toEqual([[{ two: 2 }]]);
@@ -76,11 +79,13 @@ describe("the driver", () => {
       { isolationLevel: "RepeatableRead", readOnly: true },
     );
     expect(results[2]).toEqual([{ who: "authenticated", sub: "u1", isolation: "repeatable read", read_only: "on" }]);
-    await sql`create table public.undone (id int primary key)`;
-    await expect(
-      sql.transaction([sql`insert into public.undone values (1)`, sql`insert into public.undone values (1)`]),
-    ).rejects.toMatchObject({ code: "23505", constraint: "undone_pkey", detail: expect.stringContaining("(id)=(1)") });
-    expect(await sql`select * from public.undone`).toEqual([]);
+    const register = sql`insert into realtime.channels (slug, name) values ('undone', 'x')`;
+    await expect(sql.transaction([register, register])).rejects.toMatchObject({
+      code: "23505",
+      constraint: "channels_slug_key",
+      severity: "ERROR",
+    });
+    expect(await sql`select id from realtime.channels where slug = 'undone'`).toEqual([]);
   });
 
   test("an error carries PostgreSQL's code, message and hint", async () => {
@@ -94,7 +99,7 @@ describe("the driver", () => {
   test("what one request leaves in its session does not reach the next", async () => {
     const sql = connect();
     for (let turn = 0; turn < 10; turn += 1) {
-      expect((await sql`select current_user::text as who`)[0]?.who).toBe("postgres");
+      expect((await sql`select current_user::text as who`)[0]?.who).toBe("nself_realtime_edge");
       await sql`set role anon`;
     }
   });
@@ -109,12 +114,80 @@ describe("the driver", () => {
   });
 });
 
+describe("the edge's role", () => {
+  test.each([
+    ["select * from realtime.changes_a", "42501"],
+    ["create table public.mine (id int)", "42501"],
+    ["create role mine", "42501"],
+    ["alter role nself_realtime_edge superuser", "42501"],
+    ["copy (select 1) to program 'true'", "42501"],
+    ["select realtime.cdc_tell_gap()", "42501"],
+  ])("may not: %s", async (statement, code) => {
+    await expect(connect().query(statement, [])).rejects.toMatchObject({ code });
+  });
+
+  test("may what the edge asks for: follow a table, register a channel, ask for rights, tell how it is", async () => {
+    const admin = new pg.Client({ connectionString: postgres.url });
+    await admin.connect();
+    await admin.query("create table public.followed (id int)");
+    const sql = connect();
+    expect(await sql`select table_name from realtime.subscribe('followed')`).toEqual([
+      { table_name: "public.followed" },
+    ]);
+    await sql`insert into realtime.channels (slug, name, type) values ('den', 'den', 'private')`;
+    const [row] = await sql`select realtime.authorize('den', 'anon', null, '{}', '{}') as answer`;
+    expect(row?.answer).toMatchObject({ channel: { type: "private" }, read: { broadcast: "denied" } });
+    expect((await sql`select realtime.cdc_status() as state`)[0]?.state).toMatchObject({ capturing: true });
+    expect(await sql`select table_name from realtime.unsubscribe('followed')`).toHaveLength(1);
+    await admin.end();
+  });
+
+  test("is no way up for a login of its own: it may not become who owns the database", async () => {
+    const admin = new pg.Client({ connectionString: postgres.url });
+    await admin.connect();
+    await admin.query("alter role nself_realtime_edge login password 'edge'");
+    const url = new URL(postgres.url);
+    url.username = "nself_realtime_edge";
+    url.password = "edge";
+    const own = await startListener(postgres.url, edge.url, {
+      REALTIME_SQL_DATABASE_URL: url.href,
+      REALTIME_SQL_SECRET: "a-key-of-the-edge-alone",
+      REALTIME_SQL_SESSIONS: "2",
+      REALTIME_SQL_TIMEOUT: "1",
+    });
+    const post = async (query: string) => {
+      const response = await fetch(`http://127.0.0.1:${own.port}/sql`, {
+        method: "POST",
+        body: JSON.stringify({ query }),
+        headers: { authorization: "Bearer a-key-of-the-edge-alone", "neon-array-mode": "false" },
+      });
+      return (await response.json()) as { rows?: unknown[]; code?: string };
+    };
+    try {
+      expect(await post("set role postgres")).toMatchObject({ code: "42501" });
+      expect(await post("reset role")).not.toHaveProperty("code");
+      expect((await post("select session_user, current_user")).rows).toEqual([
+        { session_user: "nself_realtime_edge", current_user: "nself_realtime_edge" },
+      ]);
+      expect(await post("select * from realtime.changes_a")).toMatchObject({ code: "42501" });
+      expect(await post("select realtime.authorize('den', 'service_role', null, '{}', '{}')")).toHaveProperty("rows");
+      expect(await post("select pg_sleep(3)")).toMatchObject({ code: "57014" });
+      const pids = await Promise.all(Array.from({ length: 20 }, () => post("select pg_backend_pid() as pid")));
+      expect(new Set(pids.map(({ rows }) => JSON.stringify(rows))).size).toBeLessThanOrEqual(2);
+    } finally {
+      await own.end("SIGTERM");
+      await admin.query("alter role nself_realtime_edge nologin");
+      await admin.end();
+    }
+  });
+});
+
 describe("POST /sql", () => {
   const post = (body: string, authorization?: string) =>
     fetch(`${base}/sql`, { method: "POST", body, headers: authorization ? { authorization } : {} });
-  const bearer = `Bearer ${secret}`;
+  const bearer = `Bearer ${key}`;
 
-  test.each([[undefined], ["Bearer wrong"], [secret], ["Bearer "]])(
+  test.each([[undefined], ["Bearer wrong"], [key], ["Bearer "], [`Bearer ${secret}`]])(
     "refuses authorization %j",
     async (authorization) => {
       const response = await post('{"query":"select 1"}', authorization);
@@ -156,6 +229,20 @@ describe("the process", () => {
     });
     expect(status).toBe(200);
     expect(body).toMatchObject({ ok: true, backlog: 0, error: null, epoch: 1 });
+  });
+
+  test("shows its figures in Prometheus' text format", async () => {
+    const response = await fetch(`${base}/metrics`);
+    expect(response.headers.get("content-type")).toContain("version=0.0.4");
+    const text = await response.text();
+    const samples = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+    for (const line of samples) {
+      expect(line).toMatch(/^nself_realtime_listener_[a-z_]+(\{[a-z]+="[a-z]+"\})? -?\d+(\.\d+)?(e-?\d+)?$/);
+    }
+    expect(text).toContain("nself_realtime_listener_leader 1\n");
+    for (const line of samples.filter((line) => line.includes("_total "))) {
+      expect(text).toContain(`# TYPE ${line.split(" ")[0]} counter`);
+    }
   });
 
   test("names every setting that is missing or wrong, and shows no value", async () => {

@@ -197,7 +197,7 @@ describe("subscribe", () => {
     ["users; drop table users", null, null, "NS001", "drop table"],
     ["realtime.messages", null, null, "NS007", "realtime.messages"],
     ["users", ["INSERT", "upsert"], null, "NS004", "UPSERT"],
-    ["users", null, "id=eq.1", "NS005", "id=eq.1"],
+    ["users", null, "name=eq.1", "NS005", "name"],
   ])("refuses %j with events %j and filter %j by code and name", async (target, events, filter, code, named) => {
     await expect(db.query("select realtime.subscribe($1, $2, $3)", [target, events, filter])).rejects.toMatchObject({
       code,

@@ -38,12 +38,12 @@ describe("batches", () => {
   test("a change that a row of the ring cannot hold is refused with 413 and its line", () => {
     const fits = line("1", "x".repeat(1_899_000));
     expect(parse(batch(fits))).toHaveLength(1);
-    const { status, message } = refusal(batch(fits, line("2", "x".repeat(1_900_000))));
-    expect([status, message]).toEqual([413, "line 3: a change holds at most 1900000 bytes"]);
+    const { status, message } = refusal(batch(fits, line("2", "x".repeat(12_000_000))));
+    expect([status, message]).toEqual([413, "line 3: a change holds at most 12000000 bytes"]);
   });
 
   test("sizes are bytes, not characters", () => {
-    expect(refusal(batch(line("1", "é".repeat(950_000)))).status).toBe(413);
+    expect(refusal(batch(line("1", "é".repeat(6_500_000)))).status).toBe(413);
   });
 
   test.each([

@@ -63,6 +63,7 @@ async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
     channels: state?.store === "ready" ? state.channels : null,
     active_subscriptions: state?.active_subscriptions ?? null,
     tables_monitored: state?.store === "ready" ? state.tables_monitored : null,
+    row_changes: state?.store === "ready" ? state.row_changes : null,
     limits: state?.limits ?? null,
   };
   show(format, {
@@ -84,11 +85,20 @@ async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
       }
       success(some(state.active_subscriptions, "active subscription"));
       success("Presence tracking enabled");
+      if (state.store === "ready") for (const alarm of state.row_changes.alarms) bad(`Row changes: ${alarm}`);
       line();
       list(
         [
           ["URL:", server.url],
-          ...(state.store === "ready" ? [["Tables monitored:", count(state.tables_monitored)]] : []),
+          ...(state.store === "ready"
+            ? [
+                ["Tables monitored:", count(state.tables_monitored)],
+                [
+                  "Outbox bytes:",
+                  `${count(state.row_changes.outbox_bytes)} of ${count(state.row_changes.outbox_limit)}`,
+                ],
+              ]
+            : []),
           ...Object.entries(state.limits).map(([name, bound]) => [`${label(name)}:`, count(bound)]),
         ],
         [28],

@@ -1,6 +1,7 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
 import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
+import type { ListenerState } from "../../store/listener.ts";
 import { tuning } from "../settings.ts";
 import { register } from "./channels.ts";
 import { openConnections } from "./connections.ts";
@@ -39,9 +40,10 @@ export const status = new Hono<AdminEnv>()
 /** What PostgreSQL knows; that it is away or empty is part of the state, not a failure to tell it. */
 async function storeStatus(ports: AdminPorts) {
   try {
-    const [channels, tables] = await Promise.all([
+    const [channels, tables, listener] = await Promise.all([
       ports.store.channels.countByType(),
       ports.store.subscriptions.list().then((rows) => rows.length),
+      ports.store.listener.state(),
     ]);
     const { public: open, presence } = channels;
     // A direct channel is a private one for two: the three kinds that users know add up to the total.
@@ -50,10 +52,46 @@ async function storeStatus(ports: AdminPorts) {
       store: "ready" as const,
       channels: { total: open + closed + presence, public: open, private: closed, presence },
       tables_monitored: tables,
+      row_changes: rowChanges(listener),
     };
   } catch (error) {
     if (error instanceof StoreNotReady) return { store: "not_initialised" as const, reason: error.message };
     if (error instanceof StoreUnavailable) return { store: "unavailable" as const, reason: error.message };
     throw error;
   }
+}
+
+/** From this part of its limit on the outbox is told to be too large. */
+const ALARM_FROM = 0.5;
+
+/** The state of row changes, with what is wrong with it in words. */
+function rowChanges({ leading, report, outbox_bytes, outbox_limit, capturing, stopped_at, parked }: ListenerState) {
+  const percent = Math.round((outbox_bytes / outbox_limit) * 100);
+  const alarms: string[] = [];
+  if (!leading) alarms.push("no listener runs: row changes wait in the outbox");
+  if (!capturing) {
+    alarms.push("the outbox is full: row changes are not captured until what waits in it is delivered");
+  } else if (outbox_bytes >= outbox_limit * ALARM_FROM) {
+    alarms.push(`the outbox is ${percent} % full: at its limit row changes are no longer captured`);
+  }
+  if (report.edgeFailing)
+    alarms.push(`the listener cannot deliver ${report.edgeFailing.feed}: ${report.edgeFailing.reason}`);
+  for (const { feed, changes, refused, reason } of parked) {
+    if (changes > 0) alarms.push(`${changes} changes of ${feed} are parked until the edge takes them`);
+    if (refused > 0) {
+      alarms.push(
+        `${refused} changes of ${feed} are refused (${reason}): realtime.retry_refused() or realtime.drop_refused()`,
+      );
+    }
+  }
+  if (report.polling) alarms.push(`row changes are polled for: ${report.polling}`);
+  return {
+    listener: leading ? (report.state ?? "leading") : "away",
+    outbox_bytes,
+    outbox_limit,
+    capturing,
+    stopped_at,
+    parked,
+    alarms,
+  };
 }
