@@ -105,7 +105,8 @@ export class Listener {
       await Promise.all(clients.map((client) => client.query("set search_path = ''")));
       // Fresh tables have no statistics; the indexes are right for every fetch. A lock on a user's table is asked
       // for so briefly that writers behind us do not notice.
-      await reader.query("set enable_seqscan = off; set lock_timeout = '200ms'");
+      // Without sequential scans a plan looks costly enough to be compiled, which would take longer than it runs.
+      await reader.query("set enable_seqscan = off; set jit = off; set lock_timeout = '200ms'");
       const lease = await this.#wait(reader, ended.signal);
       if (!lease) return;
       // Taking the lease must outlive a crash, or an epoch comes twice; losing a stored place only repeats changes.
