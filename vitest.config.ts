@@ -1,4 +1,5 @@
 // Test projects by height: what needs no process, what runs inside workerd, and what starts the whole stack.
+import { existsSync } from "node:fs";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 
@@ -35,6 +36,22 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
         },
       },
+      // What speaks SQL, once more against the oldest PostgreSQL that is supported and to be had.
+      ...(existsSync("/usr/lib/postgresql/15/bin/initdb")
+        ? [
+            {
+              test: {
+                name: "postgres-15",
+                include: ["test/listener/{authorize,capture,filters,history,lease,rows,subscribe,trust}.test.ts"],
+                env: { TEST_POSTGRES: "15" },
+                testTimeout: 30_000,
+                hookTimeout: 60_000,
+                maxWorkers: 2,
+                sequence: { groupOrder: 2 },
+              },
+            },
+          ]
+        : []),
     ],
   },
 });

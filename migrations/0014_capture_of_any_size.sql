@@ -132,7 +132,7 @@ begin
   return format($sql$
 #variable_conflict use_variable
 declare
-  word bigint := pg_sequence_last_value('realtime.cdc_ctl'::pg_catalog.regclass);
+  word bigint := pg_sequence_last_value(to_regclass('realtime.cdc_ctl'));
   ring boolean := word > 3 and word >> 2 > date_part('epoch', clock_timestamp())
     and current_setting('max_prepared_transactions') = '0' and pg_notification_queue_usage() < 0.5;
   counted bigint;

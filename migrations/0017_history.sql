@@ -58,6 +58,9 @@ begin
     delete from realtime.changes_b;
   end if;
   update realtime.settings set source = gen_random_uuid();
+  -- What waits and what comes get the new source alike, so their numbers must differ.
+  perform setval('realtime.changes_seq', greatest((select last_value from realtime.changes_seq),
+    (select max(seq) from realtime.changes_a), (select max(seq) from realtime.changes_b)));
   update realtime.cdc_consumers set history = here, system_id = split_part(here, '/', 1)::bigint, gap = true where name = 'edge';
   if moved or rewound then
     update realtime.cdc_consumers set seen = now_seen, target = null, page_seq = 0 where name = 'edge';

@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { globSync } from "node:fs";
+import { existsSync, globSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 interface Check {
@@ -21,6 +21,7 @@ const typeChecks = globSync("{,src/*/,test/*/,scripts/*/}tsconfig.json", { cwd: 
 const lint: Check = { title: "format and lint", command: "biome", args: ["ci", "."] };
 const tests: Check = { title: "tests", command: "vitest", args: ["run", ...filters] };
 
+await installPostgres15();
 for (const check of filters.length > 0 ? [tests] : [...typeChecks, lint, tests]) {
   const startedAt = performance.now();
   process.stdout.write(`\n▶ ${check.title}\n`);
@@ -32,6 +33,15 @@ for (const check of filters.length > 0 ? [tests] : [...typeChecks, lint, tests])
     break;
   }
   process.stdout.write(`✓ ${check.title}: ${seconds} s\n`);
+}
+
+/** Without PostgreSQL 15 its tests are left out, which is said; nothing fails of it. */
+async function installPostgres15(): Promise<void> {
+  if (existsSync("/usr/lib/postgresql/15/bin/initdb")) return;
+  process.stdout.write("\n▶ PostgreSQL 15\n");
+  const child = spawn("sh", [join(project, "scripts", "install-postgres-15.sh")], { stdio: "inherit" });
+  const [code]: (number | null)[] = await once(child, "exit");
+  if (code !== 0) process.stdout.write("✱ the tests against PostgreSQL 15 are left out; those against 18 are run\n");
 }
 
 /** @returns how it failed, undefined when it did not */

@@ -87,6 +87,9 @@ async function apply(client: pg.ClientBase, onStep: MigrateOptions["onStep"]): P
     refuseNewer(migrations, applied);
     const missing = migrations.filter((migration) => !matches(migration, applied.get(migration.version)));
     for (const migration of missing) await applyOne(client, migration, onStep);
+    // A restored or cloned database is captured anew from here on, and one whose functions have changed by their new ones.
+    await client.query("select realtime.cdc_recognise()");
+    await client.query("select realtime.cdc_reconcile()");
     await client.query("commit");
     return missing.map((migration) => migration.version);
   } catch (error) {

@@ -9,9 +9,10 @@ const probes = 3;
 /**
  * The search_path of a database or a role is not ours to trust: whoever may create in it could pose as what we call.
  * Fresh tables have no statistics; the indexes are right for every fetch. A lock on a user's table is asked for so briefly
- * that writers behind us do not notice.
+ * that writers behind us do not notice. Without sequential scans a plan looks costly enough to be compiled, which would
+ * take longer than it runs.
  */
-const settings = { search_path: "''", enable_seqscan: "off", lock_timeout: "'200ms'" };
+const settings = { search_path: "''", enable_seqscan: "off", jit: "off", lock_timeout: "'200ms'" };
 
 export function newSession({ databaseUrl }: Config, part: string, onEnd: (error: Error) => void): pg.Client {
   const client = new pg.Client({
@@ -34,6 +35,7 @@ export async function prepareSessions(first: pg.Client, second: pg.Client): Prom
   for (const client of [first, second]) {
     if (isShared) useTransactions(client);
     else await client.query(statements("set"));
+    askInTurn(client);
   }
   return isShared;
 }
@@ -50,23 +52,38 @@ async function areShared(first: pg.Client, second: pg.Client): Promise<boolean> 
   return false;
 }
 
+type Asking = (asked: string | pg.QueryConfig, values?: unknown[]) => Promise<pg.QueryResult>;
+
+/** One statement after the other, whoever asks: of clients that are asked for several at once, pg no longer sees to that. */
+function askInTurn(client: pg.Client): void {
+  const run: Asking = client.query.bind(client);
+  let last: Promise<unknown> = Promise.resolve();
+  const query: Asking = (asked, values) => {
+    const answer = last.then(() => run(asked, values));
+    last = answer.catch(() => {});
+    return answer;
+  };
+  Object.defineProperty(client, "query", { value: query });
+}
+
 /** Each statement in a transaction of its own that brings the settings, and none of them prepared by name. */
 function useTransactions(client: pg.Client): void {
   const run = client.query.bind(client);
   const begin = `begin; ${statements("set local")}`;
-  // Asked for in one turn, the three go one after the other, whoever else asks meanwhile.
-  const query = async (asked: string | pg.QueryConfig, values?: unknown[]): Promise<pg.QueryResult> => {
-    const [opened, answered, closed] = await Promise.allSettled([
-      run(begin),
-      run(typeof asked === "string" ? { text: asked, values: values ?? [] } : { ...asked, name: undefined }),
-      run("commit"),
-    ]);
-    for (const outcome of [opened, closed])
-      if (outcome.status === "rejected" && answered.status === "fulfilled") throw outcome.reason;
-    if (answered.status === "rejected") throw answered.reason;
-    return answered.value;
+  const query: Asking = async (asked, values) => {
+    await run(begin);
+    try {
+      const statement =
+        typeof asked === "string" ? { text: asked, values: values ?? [] } : { ...asked, name: undefined };
+      const answer = await run(statement);
+      await run("commit");
+      return answer;
+    } catch (error) {
+      await run("rollback").catch(() => {});
+      throw error;
+    }
   };
-  Object.defineProperty(client, "query", { value: query });
+  Object.defineProperty(client, "query", { value: query, configurable: true });
 }
 
 function statements(verb: string): string {

@@ -12,8 +12,8 @@ import { parseFeedName } from "./topics.ts";
 const MAX_BATCH_CHANGES = 1_000;
 export const MAX_BATCH_BYTES = 15_000_000;
 /**
- * Largest change, bytes of its `data`: an update of a 5 MB row with both images. A message of an object's RPC ends at
- * 32 MB, a frame to an object at as much; what a client cannot take that fast, it is not sent.
+ * Largest change, bytes of its `data`: an update of a 5 MB row has two images of it. Larger ones would not leave a batch
+ * room for anything beside them.
  */
 const MAX_CHANGE_BYTES = 12_000_000;
 

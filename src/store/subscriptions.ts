@@ -8,8 +8,17 @@ export interface TableSubscription {
   table_name: string;
   events: string[];
   filter: string | null;
+  options: { notify?: boolean | undefined };
   created_at: Date;
   updated_at: Date;
+}
+
+/** What a subscription may say beside its target. */
+export interface SubscriptionWish {
+  events?: string[] | undefined;
+  /** A condition on the table's columns, in SQL or as Supabase writes filters. */
+  filter?: string | undefined;
+  options?: TableSubscription["options"] | undefined;
 }
 
 const row = z.object({
@@ -17,10 +26,11 @@ const row = z.object({
   table_name: z.string(),
   events: z.array(z.string()),
   filter: z.string().nullable(),
+  options: z.object({ notify: z.boolean().optional() }),
   created_at: z.date(),
   updated_at: z.date(),
 });
-const COLUMNS = "id, table_name, events, filter, created_at, updated_at";
+const COLUMNS = "id, table_name, events, filter, options, created_at, updated_at";
 
 export type SubscriptionStore = ReturnType<typeof subscriptionStore>;
 
@@ -28,12 +38,16 @@ export type SubscriptionStore = ReturnType<typeof subscriptionStore>;
 export function subscriptionStore(query: Query) {
   return {
     /** Captures a table: `schema.table`, `table` (of public) or `schema.*`. Throws StatementRefused with the reason. */
-    async subscribe(target: string, events?: string[], filter?: string): Promise<TableSubscription | undefined> {
+    async subscribe(
+      target: string,
+      { events, filter, options }: SubscriptionWish = {},
+    ): Promise<TableSubscription | undefined> {
       // Named arguments: the defaults for what is left out stay in one place, the function's own signature.
       const given = ["target => $1"];
       const params: unknown[] = [target];
       if (events !== undefined) given.push(`events => $${params.push(events)}::text[]`);
       if (filter !== undefined) given.push(`filter => $${params.push(filter)}`);
+      if (options !== undefined) given.push(`options => $${params.push(JSON.stringify(options))}::jsonb`);
       const [made] = await query(row, `select ${COLUMNS} from realtime.subscribe(${given.join(", ")})`, params);
       return made;
     },

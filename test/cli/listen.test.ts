@@ -53,6 +53,30 @@ test("AC-037 AC-044 AC-046 AC-061 AC-062: subscribe, again, with fewer events; t
   ]);
 });
 
+test("AC-040: a filter narrows what is captured, and notifications can be left out", async () => {
+  await sql.query("create table comments (id int primary key, post_id text, body text)");
+  const filter = "post_id = '123'";
+  expect(await nself("subscribe", "public.comments", "INSERT,UPDATE", filter)).toMatchObject({ code: 0 });
+  expect(await subscriptions()).toContainEqual(
+    expect.objectContaining({ table_name: "public.comments", filter, options: {} }),
+  );
+  expect(await nself("subscribe", "comments", "--filter", "post=1")).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('no column "post"'),
+  });
+  expect(await nself("subscribe", "comments", "--filter", filter, "--no-notify")).toMatchObject({ code: 0 });
+  expect(await subscriptions()).toContainEqual(expect.objectContaining({ filter, options: { notify: false } }));
+  const listener = await listen("public.comments", "--format", "json");
+  await sql.query("insert into comments values (1, '124', 'x'), (2, '123', 'y')");
+  await sql.query("update comments set body = repeat('z', 5000000)");
+  const printed = () => listener.stdout().split("\n").slice(0, -1);
+  await vi.waitFor(() => expect(printed()).toHaveLength(2), 15_000);
+  const [inserted, updated] = printed().map((line) => JSON.parse(line));
+  expect(inserted.new).toMatchObject({ id: 2 });
+  expect([updated.new.id, updated.new.body.length, updated.old.body]).toEqual([2, 5_000_000, "y"]);
+  await nself("unsubscribe", "comments");
+});
+
 test("AC-041 AC-042 AC-043: a bad table or event is refused and leaves nothing", async () => {
   const before = await subscriptions();
   expect(await nself("subscribe", "public.nosuch")).toMatchObject({

@@ -148,7 +148,7 @@ describe("after the migrations", () => {
   });
 
   test("a table is subscribed, listed and unsubscribed", async () => {
-    const made = await store.subscriptions.subscribe("users", ["insert", " UPDATE"]);
+    const made = await store.subscriptions.subscribe("users", { events: ["insert", " UPDATE"] });
     expect(made).toMatchObject({ table_name: "public.users", events: ["INSERT", "UPDATE"], filter: null });
     expect((await store.subscriptions.subscribe("public.users"))?.id).toBe(made?.id);
     expect((await store.subscriptions.list()).map(({ events }) => events)).toEqual([["INSERT", "UPDATE", "DELETE"]]);
@@ -164,7 +164,9 @@ describe("after the migrations", () => {
   test("what the schema refuses comes as its own words", async () => {
     await expect(store.subscriptions.subscribe("public.nosuch")).rejects.toThrow(StatementRefused);
     await expect(store.subscriptions.subscribe("public.nosuch")).rejects.toThrow('there is no table "public.nosuch"');
-    await expect(store.subscriptions.subscribe("public.users", ["UPSERT"])).rejects.toThrow('"UPSERT" is not an event');
+    await expect(store.subscriptions.subscribe("public.users", { events: ["UPSERT"] })).rejects.toThrow(
+      '"UPSERT" is not an event',
+    );
     await expect(store.subscriptions.unsubscribe("public.never")).rejects.toThrow(
       'there is no subscription "public.never"',
     );

@@ -1,13 +1,22 @@
-// A real PostgreSQL for a test file: the stack's own, with a port and a home of its own, gone when stopped.
-import { rm } from "node:fs/promises";
+// A real PostgreSQL for a test file: the stack's own, with a port and a home of its own, gone when stopped. With
+// TEST_POSTGRES=15 it is Debian's PostgreSQL 15.
+import { execFile } from "node:child_process";
+import { chown, mkdir, rm } from "node:fs/promises";
 import { createServer } from "node:net";
-import { Children } from "../../src/stack/children.ts";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { Children, type ChildSpec } from "../../src/stack/children.ts";
+import { accepts } from "../../src/stack/database.ts";
 import { Guard } from "../../src/stack/guard.ts";
 import { embeddedUrl, postgresChild } from "../../src/stack/postgres.ts";
+import { postgresUser, runAs } from "../../src/stack/postgres-user.ts";
 import { Report } from "../../src/stack/report.ts";
 import { newHome } from "./stack.ts";
 
 const PASSWORD = "postgres";
+
+/** Where Debian's package puts the programs of PostgreSQL 15. */
+export const POSTGRES_15 = "/usr/lib/postgresql/15/bin";
 
 export interface TestPostgres {
   /** Connection string of the superuser, database `postgres`. */
@@ -23,7 +32,8 @@ export async function startPostgres(settings: Record<string, string> = {}): Prom
   const [home, port] = [await newHome(), await freePort()];
   const guard = new Guard();
   const children = new Children(guard, new Report());
-  const child = await postgresChild(home, port, PASSWORD, signal);
+  const make = process.env.TEST_POSTGRES === "15" ? postgres15 : postgresChild;
+  const child = await make(home, port, PASSWORD, signal);
   const options = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   // Tests provoke errors; the server's word on them would drown the report.
   const spec = { ...child, args: [...child.args, ...options], shows: () => false };
@@ -39,6 +49,26 @@ export async function startPostgres(settings: Record<string, string> = {}): Prom
       await guard[Symbol.asyncDispose]();
       await rm(home, { recursive: true, force: true });
     },
+  };
+}
+
+/** The same server of version 15, which has neither the options nor the locales that the stack asks for. */
+async function postgres15(home: string, port: number): Promise<ChildSpec> {
+  const data = join(home, "postgres");
+  const user = await postgresUser(data);
+  await mkdir(data, { mode: 0o700 });
+  if (user) await chown(data, user.uid, user.gid);
+  const options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
+  const initdb = runAs(user, join(POSTGRES_15, "initdb"), [`--pgdata=${data}`, ...options], data);
+  await promisify(execFile)(initdb.command, initdb.args, { env: initdb.env, ...initdb.user });
+  const settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="];
+  return {
+    name: "PostgreSQL 15",
+    ...runAs(user, join(POSTGRES_15, "postgres"), ["-D", data, "-p", String(port), ...settings], data),
+    ready: () => accepts(embeddedUrl(port, PASSWORD)),
+    shows: () => false,
+    stop: { signal: "SIGINT", graceMs: 10_000 },
+    orphanSignal: "INT",
   };
 }
 

@@ -35,7 +35,7 @@ describe("batches", () => {
     expect(parse(batch(text))[0]?.data).toContain('"record":{"value":12345678901234567890.10}');
   });
 
-  test("a change that a row of the ring cannot hold is refused with 413 and its line", () => {
+  test("a change that is too large is refused with 413 and its line", () => {
     const fits = line("1", "x".repeat(1_899_000));
     expect(parse(batch(fits))).toHaveLength(1);
     const { status, message } = refusal(batch(fits, line("2", "x".repeat(12_000_000))));

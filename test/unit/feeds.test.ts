@@ -634,3 +634,12 @@ describe("sockets that send no heartbeat", () => {
     expect([ann.closedWith, bob.closedWith]).toEqual([1000, 1000]);
   });
 });
+
+test("a gap in a feed puts its subscribers through a new join, and nobody resumes across it", async () => {
+  join([subscription()]);
+  await world.clock.pass(100);
+  change({ id: "1" });
+  change({}, "GAP");
+  await world.clock.pass(100);
+  expect(ann.frames.filter((frame) => String(frame).includes("messages were lost, join again"))).toHaveLength(1);
+});

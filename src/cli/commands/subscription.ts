@@ -8,10 +8,12 @@ import { admin, answer, segment } from "../server.ts";
 export function subscriptionCommands(realtime: Command): void {
   realtime
     .command("subscribe")
-    .description("capture the row changes of a table; again: replaces its events")
+    .description("capture the row changes of a table; again: replaces its events, filter and options")
     .argument("<table>", "schema.table, table (of schema public) or 'schema.*'", text)
     .argument("[events]", "INSERT, UPDATE, DELETE, separated by commas (default: all three)", text)
-    .argument("[filter]", "rows to capture (not supported yet)", text)
+    .argument("[filter]", "rows to capture, such as \"status = 'open'\" (default: all)", text)
+    .option("--filter <condition>", "the same, where all events are wanted", text)
+    .option("--no-notify", "do not re-send changes to sessions that LISTEN in the database")
     .action(subscribe);
   realtime
     .command("unsubscribe")
@@ -23,12 +25,19 @@ export function subscriptionCommands(realtime: Command): void {
   );
 }
 
-async function subscribe(table: string, events: string | undefined, filter: string | undefined): Promise<void> {
+async function subscribe(
+  table: string,
+  events: string | undefined,
+  filterArgument: string | undefined,
+  options: { filter?: string; notify: boolean },
+): Promise<void> {
+  const filter = options.filter ?? filterArgument;
   progress(`Subscribing to ${table}...`);
   const wish = {
     table,
     ...(events === undefined ? {} : { events: events.split(",").map((event) => event.trim()) }),
     ...(filter === undefined ? {} : { filter }),
+    ...(options.notify ? {} : { options: { notify: false } }),
   };
   const made = await answer(admin().subscriptions.$post({ json: wish }));
   success(`Subscribed to ${made.table_name} (${made.events.join(", ")})`);
@@ -44,12 +53,16 @@ async function subscriptions(_json: unknown, { format }: ReadOptions): Promise<v
   const value = await answer(admin().subscriptions.$get());
   show(format, {
     value,
-    keys: ["id", "table_name", "events", "filter", "created_at", "updated_at"],
+    keys: ["id", "table_name", "events", "filter", "options", "created_at", "updated_at"],
     text: () => {
       heading("Active Database Subscriptions:");
       line();
       list(
-        value.map(({ table_name, events, filter }) => [table_name, events.join(", "), filter ?? ""]),
+        value.map(({ table_name, events, filter, options }) => [
+          table_name,
+          events.join(", "),
+          [filter ?? "", options.notify === false ? "(no NOTIFY)" : ""].filter(Boolean).join(" "),
+        ]),
         [24, 22],
       );
     },

@@ -13,13 +13,14 @@ const wish = z.strictObject({
   table: z.string().min(1).max(MAX_TARGET_LENGTH),
   events: z.array(z.string().max(20)).min(1).max(10).optional(),
   filter: z.string().min(1).max(1000).optional(),
+  options: z.strictObject({ notify: z.boolean().optional() }).optional(),
 });
 
 export const subscriptions = new Hono<AdminEnv>()
   .get("/", async (c) => c.json((await c.var.ports.store.subscriptions.list()).map(subscriptionView)))
   .post("/", body(wish), async (c) => {
-    const { table, events, filter } = c.req.valid("json");
-    const made = await c.var.ports.store.subscriptions.subscribe(table, events, filter);
+    const { table, ...rest } = c.req.valid("json");
+    const made = await c.var.ports.store.subscriptions.subscribe(table, rest);
     if (made === undefined) throw new Problem("internal", `the database made no subscription for "${table}"`);
     return c.json(subscriptionView(made), 201);
   })
@@ -30,6 +31,6 @@ export const subscriptions = new Hono<AdminEnv>()
     return c.json(subscriptionView(ended));
   });
 
-function subscriptionView({ id, table_name, events, filter, created_at, updated_at }: TableSubscription) {
-  return { id, table_name, events, filter, created_at: created_at.toISOString(), updated_at: updated_at.toISOString() };
+function subscriptionView({ created_at, updated_at, ...rest }: TableSubscription) {
+  return { ...rest, created_at: created_at.toISOString(), updated_at: updated_at.toISOString() };
 }
