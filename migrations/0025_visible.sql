@@ -1,6 +1,14 @@
 -- Which rows of a table, given as the images that capture made of them, somebody may see: what SELECT under their role
 -- and claims would answer, asked of the table's own policies.
 
+-- Whether the SELECT policies of a table read rows as a whole, its own or another's. No dependency tells of that: a
+-- reference to a whole row, attribute 0, stands in the expression alone.
+create function realtime.reads_whole_rows(target oid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select exists (
+    select from pg_policy where polrelid = target and polcmd in ('r', '*') and polqual::text ~ ':varattno 0 ')
+$$;
+
 -- The columns that the SELECT policies of a table read, in its order; null where one of them cannot be had from an
 -- image: it is computed when it is read, or the JSON of its type was made by a cast of its owner's.
 create function realtime.policy_columns(target oid) returns text[]
@@ -10,12 +18,10 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     ))) then null
     else coalesce(array_agg(a.attname::text order by a.attnum) filter (where read), '{}') end
   from pg_attribute a
-  cross join lateral (select exists (
-    -- Every policy depends on its table automatically, and normally where it reads whole rows of it.
+  cross join lateral (select realtime.reads_whole_rows(target) or exists (
     select from pg_policy p join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid
     where p.polrelid = a.attrelid and p.polcmd in ('r', '*')
-      and d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid
-      and (d.refobjsubid = a.attnum or d.refobjsubid = 0 and d.deptype = 'n')
+      and d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum
   ) as read) policies
   where a.attrelid = target and a.attnum > 0 and not a.attisdropped
 $$;
@@ -115,15 +121,6 @@ begin
     select coalesce(pg_catalog.jsonb_object_agg(v.of, v.shown), '{}')
     from rows from (pg_catalog.unnest(keys), pg_catalog.unnest(positions)) as v (of, shown)));
 end
-$$;
-
--- Whether policies read rows as a whole, and not only columns by their names.
-create function realtime.reads_whole_rows(target oid) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp as $$
-  select exists (
-    select from pg_policy p join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid
-    where p.polrelid = target and p.polcmd in ('r', '*')
-      and d.refclassid = 'pg_class'::regclass and d.refobjid = target and d.refobjsubid = 0 and d.deptype = 'n')
 $$;
 
 -- Prepares the statement that `visible` runs for a role; or says why it cannot. What the policies say is written and read

@@ -73,20 +73,21 @@ export class Plan {
       if (!judgeable) beyond.push(viewer);
       return judgeable;
     });
-    const arranged = this.#forViewers.map((branch) => this.#arrange(branch, judged));
+    const arranged = this.#forViewers.map((branch) => arrange(branch, judged));
     return { beyond, see: (row) => arranged.flatMap((one) => seenBy(one, row)) };
   }
+}
 
-  #arrange(branch: Branch, viewers: readonly Viewer[]): Arranged {
-    const { equal } = branch;
-    if (equal !== undefined) {
-      const byValue = Map.groupBy(viewers, (viewer) => equal.ofViewer.value({}, viewer));
-      byValue.delete(null);
-      return { branch, ofRow: equal.ofRow, byValue };
-    }
-    const worth = (viewer: Viewer): string => JSON.stringify(this.#claims.map((claim) => claim.value({}, viewer)));
-    return { branch, alike: [...Map.groupBy(viewers, worth).values()] };
+function arrange(branch: Branch, viewers: readonly Viewer[]): Arranged {
+  const { equal, term } = branch;
+  if (equal !== undefined) {
+    const byValue = Map.groupBy(viewers, (viewer) => equal.ofViewer.value({}, viewer));
+    byValue.delete(null);
+    return { branch, ofRow: equal.ofRow, byValue };
   }
+  const claims = claimsIn(term);
+  const worth = (viewer: Viewer): string => JSON.stringify(claims.map((claim) => claim.value({}, viewer)));
+  return { branch, alike: [...Map.groupBy(viewers, worth).values()] };
 }
 
 const nobody: Viewer = { key: "", role: "", claims: {} };
