@@ -17,7 +17,7 @@ const policies = [
   {
     table: "policy_member",
     name: "a member of the row's room",
-    using: "exists (select from policy_members m where m.room = room and m.user_id = auth.uid())",
+    using: "exists (select from policy_members m where m.room = policy_member.room and m.user_id = auth.uid())",
     goal: 200,
   },
 ] as const;
