@@ -123,7 +123,7 @@ export class Channel {
   }
 
   async #join(link: Link, { call, joiner, presence, replay, resume }: Call<"join">): Promise<void> {
-    const admission = await admit(this.name, joiner, this.#ports.access);
+    const admission = await admit(this.name, joiner, this.#ports.access, { entering: true });
     if (!admission.ok) return link.send({ t: "joined", call, result: admission });
     // Known since the admission; for who may come in without knowing, it is no matter.
     const table = this.name.kind === "feed" ? await this.#ports.access.table().catch(() => null) : null;
@@ -169,7 +169,7 @@ export class Channel {
 
   /** Answers what a member may do now, and whether they may stay at all. */
   async #admit(link: Link, { call, joiner, notBefore, presence }: Call<"admit">): Promise<void> {
-    const result = await admit(this.name, joiner, this.#ports.access, notBefore);
+    const result = await admit(this.name, joiner, this.#ports.access, { notBefore });
     link.send({ t: "admitted", call, result });
     if (presence && result.ok && result.rights?.read.presence === "granted") this.#sendState(link, joiner.session);
   }
@@ -337,9 +337,14 @@ export class Channel {
     this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
   }
 
+  /** Puts everybody out. With `rejoin` they may come back at once. */
+  putOut(reason: string, rejoin: boolean): void {
+    for (const link of this.#links.values()) link.send({ t: "gone", reason, rejoin });
+  }
+
   /** Ends the channel for everybody in it, and forgets ring and presence. With `rejoin` they may come back at once. */
   clear(reason: string, rejoin: boolean): void {
-    for (const link of this.#links.values()) link.send({ t: "gone", reason, rejoin });
+    this.putOut(reason, rejoin);
     this.#ring.clear();
     this.presence.clear();
     this.#ports.store.clear();

@@ -101,6 +101,11 @@ export interface ChannelAccess {
   registration(): Promise<Registration | null>;
   /** What somebody may do in this private room, not as it was known before `notBefore` (unix ms). */
   rights(joiner: Joiner, notBefore: number): Promise<Rights>;
+  /**
+   * What somebody may do in this presence channel: everything for its members, and for who becomes one by `entering`,
+   * nothing for others.
+   */
+  membership(joiner: Joiner, entering: boolean): Promise<Rights>;
   /** Has rights asked for anew. */
   forgetRights(): void;
   /** The table of this feed; null when nobody captures it. */

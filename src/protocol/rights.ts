@@ -19,6 +19,12 @@ export const allRights: Rights = {
   write: { broadcast: "granted", presence: "granted", persistence: "granted" },
 };
 
+/** What those have in a presence channel who are not in it. */
+export const noRights: Rights = {
+  read: { broadcast: "denied", presence: "denied" },
+  write: { broadcast: "denied", presence: "denied", persistence: "denied" },
+};
+
 /** Whoever may read something may join. */
 export function mayJoin({ read }: Rights): boolean {
   return read.broadcast === "granted" || read.presence === "granted";

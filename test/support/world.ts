@@ -9,7 +9,7 @@ import type { Version } from "../../src/protocol/frames.ts";
 import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
 import { type Down, decodeLink, encodeLink, type Up } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
-import type { Rights } from "../../src/protocol/rights.ts";
+import { allRights, noRights } from "../../src/protocol/rights.ts";
 import type { Timers } from "../../src/protocol/timers.ts";
 import { parseObjectName } from "../../src/protocol/topics.ts";
 
@@ -108,15 +108,10 @@ export class MemorySessionStore implements SessionStore {
   deletePosition = (object: string): void => void this.#positions.delete(object);
 }
 
-/** What somebody may do who may do nothing. */
-export const noRights: Rights = {
-  read: { broadcast: "denied", presence: "denied" },
-  write: { broadcast: "denied", presence: "denied", persistence: "denied" },
-};
-
 const openAccess: ChannelAccess = {
   registration: async () => null,
   rights: async () => noRights,
+  membership: async () => allRights,
   forgetRights: () => {},
   table: async () => ({ columns: [], primaryKey: [] }),
 };

@@ -2,9 +2,9 @@
 
 import { expect, test } from "vitest";
 import type { Claims } from "../../src/protocol/claims.ts";
-import { allRights } from "../../src/protocol/rights.ts";
+import { allRights, noRights } from "../../src/protocol/rights.ts";
 import type { Table } from "../../src/protocol/tables.ts";
-import { noRights, settled, World, type WorldClient } from "../support/world.ts";
+import { settled, World, type WorldClient } from "../support/world.ts";
 
 const TOPIC = "realtime:room";
 const OBJECT = "public:room";

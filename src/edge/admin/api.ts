@@ -4,6 +4,7 @@ import { bodyLimit } from "hono/body-limit";
 import { mostOf } from "../../protocol/limits.ts";
 import { channels } from "./channels.ts";
 import { connections } from "./connections.ts";
+import { members } from "./members.ts";
 import { messages } from "./messages.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { presence } from "./presence.ts";
@@ -32,6 +33,7 @@ export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: B
   const routes = api
     .route("/", status)
     .route("/channels", channels)
+    .route("/channels", members)
     .route("/channels", messages)
     .route("/", presence)
     .route("/connections", connections)

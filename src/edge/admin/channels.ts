@@ -3,7 +3,7 @@ import { Hono } from "hono";
 import * as z from "zod";
 import { CHANNEL_TYPES, type ListedChannel, type RegisteredChannel } from "../../store/channels.ts";
 import type { PresenceEntry } from "../objects/rpc.ts";
-import { body, metadata, name, query } from "./input.ts";
+import { body, channelMetadata, name, query } from "./input.ts";
 import { configureRooms, findChannel, objectOf } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
@@ -16,7 +16,7 @@ const type = z.enum(CHANNEL_TYPES, { error: `must be ${typeNames}` });
 const draft = z.strictObject({
   name,
   type: type.optional(),
-  metadata: metadata.optional(),
+  metadata: channelMetadata.optional(),
   /** Overwrite a channel of this slug whose type differs; without it that is a conflict. */
   update: z.boolean().optional(),
 });

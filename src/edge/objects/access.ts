@@ -2,7 +2,7 @@
 import type { ChannelAccess, ChannelStore, Registration } from "../../channel/ports.ts";
 import { limitsOf } from "../../protocol/limits.ts";
 import type { Joiner } from "../../protocol/link.ts";
-import type { Rights } from "../../protocol/rights.ts";
+import { allRights, noRights, type Rights } from "../../protocol/rights.ts";
 import type { Table } from "../../protocol/tables.ts";
 import type { ObjectName } from "../../protocol/topics.ts";
 import { parseFeedName } from "../../protocol/topics.ts";
@@ -32,6 +32,7 @@ export class CachedAccess implements ChannelAccess {
   #tellings = 0;
   readonly #ask = patiently();
   readonly #rights = new RightsCache((joiner) => this.#askRights(joiner));
+  readonly #entered = new RightsCache((joiner) => this.#askMembership(joiner, true));
   #table: { readonly value: Promise<Table | null>; readonly until: number } | undefined;
 
   constructor(name: ObjectName, env: Env, store: ChannelStore) {
@@ -48,8 +49,18 @@ export class CachedAccess implements ChannelAccess {
     return this.#rights.get(joiner, notBefore);
   }
 
+  membership(joiner: Joiner, entering: boolean): Promise<Rights> {
+    return entering ? this.#entered.get(joiner, 0) : this.#askMembership(joiner, false);
+  }
+
+  async #askMembership({ user }: Joiner, entering: boolean): Promise<Rights> {
+    const isIn = await this.#ask(() => openStore(this.#env).members.enter(this.#name.sub, user, entering));
+    return isIn ? allRights : noRights;
+  }
+
   forgetRights(): void {
     this.#rights.clear();
+    this.#entered.clear();
   }
 
   /** One round trip, in which the registration is told too. */
@@ -89,6 +100,7 @@ export class CachedAccess implements ChannelAccess {
   /** Takes a registration that somebody who knows has told. */
   set(config: ChannelConfig | null): void {
     this.#tellings++;
+    this.forgetRights();
     this.#remember(config);
   }
 

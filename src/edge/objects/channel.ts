@@ -271,7 +271,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     } else if (before && before.id !== told.id) this.#core.clear("The channel was deleted and made again", true);
     else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {
       if (before?.type !== told.type) this.#core.clear(`The channel is registered as ${told.type} now`, true);
-    } else if (JSON.stringify(before?.limits ?? {}) !== JSON.stringify(told.limits)) this.#core.reauthorize();
+    } else if (before?.type !== told.type && told.type === "presence") {
+      this.#core.putOut("The channel is registered as presence now", true);
+    } else if (before?.type !== told.type || JSON.stringify(before.limits) !== JSON.stringify(told.limits)) {
+      this.#core.reauthorize();
+    }
   }
 
   async connections(): Promise<ConnectionEntry[]> {

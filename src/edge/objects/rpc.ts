@@ -77,6 +77,8 @@ export interface ChannelRpc {
    * told the same again changes nothing.
    */
   configure(config: ChannelConfig | null): Promise<void>;
+  /** Members, or the policies that decide, have changed: who is in has to be judged anew. */
+  reauthorize(): Promise<void>;
   /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
   connections(): Promise<ConnectionEntry[]>;
   /** Sends a message for somebody without a socket. Null: it was sent, and is durable. */
