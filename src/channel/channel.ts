@@ -8,6 +8,7 @@ import type { StoredBroadcast } from "../protocol/reports.ts";
 import { allRights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
 import { admit, unauthorized } from "./admission.ts";
+import { Archiving } from "./archiving.ts";
 import { Listeners } from "./listeners.ts";
 import { Parcel } from "./parcel.ts";
 import type { ChannelPorts, Link } from "./ports.ts";
@@ -27,6 +28,7 @@ type Call<T extends Up["t"]> = Extract<Up, { t: T }>;
 export class Channel {
   readonly name: ObjectName;
   readonly presence: Presence;
+  readonly archiving: Archiving;
   readonly #ports: ChannelPorts;
   readonly #ring: Ring;
   readonly #sequence: Sequence;
@@ -44,6 +46,7 @@ export class Channel {
     this.name = name;
     this.#ports = ports;
     this.#ring = new Ring(ports.store);
+    this.archiving = new Archiving(this.#ring, ports);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
     this.#listeners = new Listeners(ports.store);
     this.presence = new Presence(ports.store, () => ports.id().replaceAll("-", "").slice(0, 16));
@@ -134,7 +137,9 @@ export class Channel {
     }
     const missed = resume === undefined || !hears ? undefined : this.#after(resume);
     const most = admission.limits?.replay ?? this.#ports.maxReplay;
-    const past = missed ?? (replay === undefined ? [] : this.#ring.newest(Math.min(replay.limit, most), replay.since));
+    const past =
+      missed ??
+      (replay === undefined ? [] : this.#ring.newest(Math.min(replay.limit, most), Math.max(replay.since, this.#kept)));
     const result: Joined = {
       ...admission,
       position: this.position,
@@ -144,6 +149,11 @@ export class Channel {
     link.send({ t: "joined", call, result });
     for (const message of past) link.send({ t: "replay", session: joiner.session, ...message });
     if (presence && read.presence === "granted") this.#sendState(link, joiner.session);
+  }
+
+  /** Messages sent before this (unix ms) are too old to be had. */
+  get #kept(): number {
+    return this.#ports.timers.now() - this.#ports.messageTtlMs;
   }
 
   #sendState(link: Link, session: string): void {
@@ -193,6 +203,7 @@ export class Channel {
       this.#writeIn(wait);
     }
     this.#send(message);
+    this.archiving.note();
     return message;
   }
 
@@ -278,7 +289,7 @@ export class Channel {
     if (judgement === "stale") return false;
     const drafts = broadcasts.map(({ id, event, payload }): Draft => {
       const body = broadcastBody(event, payload);
-      return { id, from: null, sender: null, event: "broadcast", name: event, body };
+      return { id, from: null, sender: null, event: "broadcast", name: event, body, stored: true };
     });
     this.#take(drafts, judgement === "repeated");
     return true;
@@ -297,16 +308,11 @@ export class Channel {
     return this.#links.size === 0 && this.name.kind === "feed" && this.name.sub.endsWith(".*");
   }
 
-  /** How many messages of the ring were sent at `since` (unix ms) or later. */
-  countSince(since: number): number {
-    return this.#ring.countSince(since);
-  }
-
   /** The newest messages up to `limit`, or with `since` (unix ms) the first ones from then on; oldest first. */
   history(limit: number, since?: number): Message[] {
-    if (since === undefined) return this.#ring.newest(limit, 0);
+    if (since === undefined) return this.#ring.newest(limit, this.#kept);
     const found: Message[] = [];
-    for (const message of this.#ring.since(since)) {
+    for (const message of this.#ring.since(Math.max(since, this.#kept))) {
       if (found.length >= limit) break;
       found.push(message);
     }
@@ -337,6 +343,14 @@ export class Channel {
     this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
   }
 
+  /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
+  expire(ms: number): number {
+    const now = this.#ports.timers.now();
+    const before = this.presence.list().length;
+    this.#tell(this.presence.drop(({ session, seenAt }) => session === null && seenAt <= now - ms, now));
+    return before - this.presence.list().length;
+  }
+
   /** Puts everybody out. With `rejoin` they may come back at once. */
   putOut(reason: string, rejoin: boolean): void {
     for (const link of this.#links.values()) link.send({ t: "gone", reason, rejoin });
@@ -349,17 +363,18 @@ export class Channel {
     this.presence.clear();
     this.#ports.store.clear();
     this.#sequence.forget();
+    this.archiving.skipTo(this.position.seq);
   }
 
   /** What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. */
   alarm(): void {
     const now = this.#ports.timers.now();
-    const silent = now - this.#ports.presenceTimeoutMs;
+    this.expire(this.#ports.presenceTimeoutMs);
     this.#tell(
-      this.presence.drop(({ gateway, session, seenAt }) => {
-        if (session === null) return seenAt <= silent;
-        return gateway !== null && (this.#missing.get(gateway) ?? Number.POSITIVE_INFINITY) <= now;
-      }, now),
+      this.presence.drop(
+        ({ gateway }) => gateway !== null && (this.#missing.get(gateway) ?? Number.POSITIVE_INFINITY) <= now,
+        now,
+      ),
     );
     for (const [gateway, until] of this.#missing) if (until <= now) this.#missing.delete(gateway);
     const due = [
@@ -370,6 +385,8 @@ export class Channel {
         .map(({ seenAt }) => seenAt + this.#ports.presenceTimeoutMs),
     ];
     if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
+    // Whatever keeps it is tried again.
+    this.archiving.run().catch(() => {});
   }
 }
 

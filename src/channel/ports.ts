@@ -1,6 +1,6 @@
 // The ports of a channel: what it needs of the world, small enough that a test can hold it in its hand.
 import type { ChannelLimits } from "../protocol/limits.ts";
-import type { Body, Down, Joiner } from "../protocol/link.ts";
+import type { Body, Down, Joiner, Message } from "../protocol/link.ts";
 import type { Rights } from "../protocol/rights.ts";
 import type { Table } from "../protocol/tables.ts";
 import type { Timers } from "../protocol/timers.ts";
@@ -74,6 +74,8 @@ export interface ChannelPorts {
   id(): string;
   /** A user tracked without a socket is offline after this long without a sign of life. */
   readonly presenceTimeoutMs: number;
+  /** How long a message can be had. */
+  readonly messageTtlMs: number;
   /** Most messages that a replay by time delivers, unless the channel says otherwise. */
   readonly maxReplay: number;
   /** Who may do what; answers from what is cached wherever it can. */
@@ -85,6 +87,8 @@ export interface ChannelPorts {
 export interface Archive {
   /** Keeps a message for so many seconds. False when that could not be done. */
   persist(message: { id: string; name: string; body: Body }, seconds: number): Promise<boolean>;
+  /** Keeps messages of a registered channel, each once by its id. Rejects when PostgreSQL does not answer. */
+  keep(messages: readonly Message[]): Promise<void>;
 }
 
 export type ChannelType = "public" | "private" | "presence" | "direct";
@@ -99,6 +103,8 @@ export interface Registration {
 export interface ChannelAccess {
   /** How the name is registered; null for an open channel. */
   registration(): Promise<Registration | null>;
+  /** The registration as it was last heard of; undefined: not in this life. */
+  known(): Registration | null | undefined;
   /** What somebody may do in this private room, not as it was known before `notBefore` (unix ms). */
   rights(joiner: Joiner, notBefore: number): Promise<Rights>;
   /**

@@ -2,6 +2,8 @@
 import { Command, CommanderError } from "commander";
 import project from "../../package.json" with { type: "json" };
 import { channelCommands } from "./commands/channel.ts";
+import { cleanupCommand } from "./commands/cleanup.ts";
+import { eventsCommand } from "./commands/events.ts";
 import { listenCommand } from "./commands/listen.ts";
 import { messageCommands } from "./commands/message.ts";
 import { presenceCommands } from "./commands/presence.ts";
@@ -67,7 +69,9 @@ function realtimeCommands(realtime: Command): void {
   listenCommand(realtime);
   channelCommands(realtime);
   messageCommands(realtime);
+  eventsCommand(realtime);
   presenceCommands(realtime);
+  cleanupCommand(realtime);
 }
 
 /** The group of commands that the arguments name, when they name none of its commands. */

@@ -110,6 +110,7 @@ export class MemorySessionStore implements SessionStore {
 
 const openAccess: ChannelAccess = {
   registration: async () => null,
+  known: () => null,
   rights: async () => noRights,
   membership: async () => allRights,
   forgetRights: () => {},
@@ -200,7 +201,8 @@ export class World {
       id: this.id,
       presenceTimeoutMs: 300_000,
       maxReplay: this.limits.replay,
-      archive: { persist: async () => false },
+      messageTtlMs: 86_400_000,
+      archive: { persist: async () => false, keep: async () => {} },
       access: this.access,
     };
     const core = new Channel(name, ports, greeted);

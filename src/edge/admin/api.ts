@@ -3,7 +3,9 @@ import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { mostOf } from "../../protocol/limits.ts";
 import { channels } from "./channels.ts";
+import { cleanup } from "./cleanup.ts";
 import { connections } from "./connections.ts";
+import { history } from "./history.ts";
 import { members } from "./members.ts";
 import { messages } from "./messages.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
@@ -35,7 +37,9 @@ export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: B
     .route("/channels", channels)
     .route("/channels", members)
     .route("/channels", messages)
+    .route("/", history)
     .route("/", presence)
+    .route("/cleanup", cleanup)
     .route("/connections", connections)
     .route("/subscriptions", subscriptions);
   api.all("*", (c) => {

@@ -24,6 +24,9 @@ export const channelMetadata = metadata.refine(
   { error: "max_members must be a whole number from 1 on" },
 );
 
+/** An age in hours; the most is a hundred years, older than any message. */
+export const ageHours = z.number().int().min(0).max(876_000);
+
 /** Parses the JSON body of a request. */
 export const body = <Schema extends z.ZodType>(schema: Schema) =>
   validator("json", (value, c) => {

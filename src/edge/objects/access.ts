@@ -45,6 +45,10 @@ export class CachedAccess implements ChannelAccess {
     return this.#lookup();
   }
 
+  known(): Registration | null | undefined {
+    return this.#registration?.value;
+  }
+
   rights(joiner: Joiner, notBefore: number): Promise<Rights> {
     return this.#rights.get(joiner, notBefore);
   }

@@ -5,6 +5,7 @@ import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
+import { closeSilent } from "../../gateway/sweep.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
@@ -89,8 +90,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         access: this.#access,
         id: () => crypto.randomUUID(),
         presenceTimeoutMs: settingsOf(env).presenceTimeoutMs,
+        messageTtlMs: settingsOf(env).messageTtlMs,
         maxReplay: settingsOf(env).limits.replay,
-        archive: { persist: (message, seconds) => this.#persist(message, seconds) },
+        archive: {
+          persist: (message, seconds) => this.#persist(message, seconds),
+          keep: (messages) => openStore(env).messages.keep(name.sub, messages),
+        },
       },
       this.#links(),
     );
@@ -198,6 +203,15 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#report();
   }
 
+  async archive(): Promise<boolean> {
+    try {
+      await this.#core.archiving.run();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   async publish(message: {
     event: string;
     payload: string;
@@ -245,10 +259,6 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return found.filter(({ at }) => since === undefined || at >= since).map((message) => storedMessage(epoch, message));
   }
 
-  async count({ since }: { since: number }): Promise<number> {
-    return this.#core.countSince(since);
-  }
-
   async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void> {
     const { user, status, metadata } = entry;
     if (status === "offline") this.#core.untrackUser(user, metadata);
@@ -256,11 +266,17 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#holder.tell(true);
   }
 
+  async expirePresence(ms: number): Promise<number> {
+    return this.#core.expire(ms);
+  }
+
   async presence(): Promise<PresenceEntry[]> {
     return presenceEntries(this.#name.sub, this.#core.presence.list(), this.#store.sights(), Date.now());
   }
 
   async configure(config: ChannelConfig | null): Promise<void> {
+    // What an open channel said is nobody's history; what it says from now on is the registered one's.
+    if (config !== null && !this.#access.known()) this.#core.archiving.skipTo(this.#core.position.seq);
     this.#access.set(config);
     const told: Told | null = config && { id: config.id, type: config.type, limits: limitsOf(config.metadata) };
     const kept = this.#store.get("told");
@@ -276,6 +292,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     } else if (before?.type !== told.type || JSON.stringify(before.limits) !== JSON.stringify(told.limits)) {
       this.#core.reauthorize();
     }
+  }
+
+  async closeSilent(ms: number): Promise<number> {
+    return closeSilent(this.#clients, ms);
   }
 
   async connections(): Promise<ConnectionEntry[]> {

@@ -1,6 +1,7 @@
 // The gateway object: the client sockets of one location and shard, linked to the channels that they joined.
 import { DurableObject } from "cloudflare:workers";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
+import { closeSilent } from "../../gateway/sweep.ts";
 import type { Env } from "../env.ts";
 import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
@@ -70,6 +71,10 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
 
   async reauthorize(): Promise<void> {
     this.#core.reauthorizeAll();
+  }
+
+  async closeSilent(ms: number): Promise<number> {
+    return closeSilent(this.#core, ms);
   }
 
   async connections(): Promise<ConnectionEntry[]> {

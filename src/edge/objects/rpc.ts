@@ -62,14 +62,26 @@ export interface Unposted {
   moved?: "public" | "private";
 }
 
+/** An object that holds client sockets: a gateway, or a channel by its direct ones. */
+export interface HolderRpc {
+  /** The client sockets that this object holds itself. */
+  connections(): Promise<ConnectionEntry[]>;
+  /** Closes the sockets that nothing was heard of for so many ms; answers how many. */
+  closeSilent(ms: number): Promise<number>;
+}
+
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
-export interface ChannelRpc {
+export interface ChannelRpc extends HolderRpc {
   /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
   publish(message: { event: string; payload: string; sender?: string }): Promise<{ id: string; position: Position }>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
+  /** Has all that a registered channel has said so far in the database. False: that is away. */
+  archive(): Promise<boolean>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. */
   track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
+  /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
+  expirePresence(ms: number): Promise<number>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
   presence(): Promise<PresenceEntry[]>;
   /**
@@ -79,18 +91,12 @@ export interface ChannelRpc {
   configure(config: ChannelConfig | null): Promise<void>;
   /** Members, or the policies that decide, have changed: who is in has to be judged anew. */
   reauthorize(): Promise<void>;
-  /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
-  connections(): Promise<ConnectionEntry[]>;
   /** Sends a message for somebody without a socket. Null: it was sent, and is durable. */
   post(sender: Sender, message: PostedMessage): Promise<Unposted | null>;
-  /** How many messages the ring holds since a time in unix ms. */
-  count(query: { since: number }): Promise<number>;
 }
 
 /** Gateway object, named `<location>-<shard>`. */
-export interface GatewayRpc {
-  connections(): Promise<ConnectionEntry[]>;
-}
+export type GatewayRpc = HolderRpc;
 
 /** Directory object: one, named `directory`. Knows who lives; is told in batches; is never on a message's path. */
 export interface DirectoryRpc {
@@ -98,4 +104,8 @@ export interface DirectoryRpc {
   holders(): Promise<{ gateways: string[]; channels: string[] }>;
   /** Presence of all channels, for one user or for everybody. */
   presence(query: { user?: string }): Promise<PresenceEntry[]>;
+  /** See ChannelRpc, for all channels. */
+  expirePresence(ms: number): Promise<number>;
+  /** Marks a user offline in every channel where they are tracked; answers in how many. */
+  setOffline(user: string): Promise<number>;
 }
