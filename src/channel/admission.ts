@@ -35,6 +35,9 @@ export async function judge(
   access: ChannelAccess,
   { notBefore = 0, entering = false }: Asking = {},
 ): Promise<Admission> {
+  if (joiner.role !== "service_role" && access.isBanned(joiner.user)) {
+    return refuse("Unauthorized: You are banned from this Channel");
+  }
   try {
     if (kind === "feed") return (await access.table()) !== null ? { ok: true } : refuse(NOT_CAPTURED);
     // First, where it is needed: its answer tells the registration too.

@@ -112,6 +112,8 @@ export interface ChannelAccess {
    * nothing for others.
    */
   membership(joiner: Joiner, entering: boolean): Promise<Rights>;
+  /** Whether a user may not be here at all. */
+  isBanned(user: string | null): boolean;
   /** Has rights asked for anew. */
   forgetRights(): void;
   /** The table of this feed; null when nobody captures it. */

@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import project from "../../package.json" with { type: "json" };
 import { channelCommands } from "./commands/channel.ts";
 import { cleanupCommand } from "./commands/cleanup.ts";
+import { controlCommands } from "./commands/control.ts";
 import { eventsCommand } from "./commands/events.ts";
 import { listenCommand } from "./commands/listen.ts";
 import { messageCommands } from "./commands/message.ts";
@@ -71,6 +72,7 @@ function realtimeCommands(realtime: Command): void {
   messageCommands(realtime);
   eventsCommand(realtime);
   presenceCommands(realtime);
+  controlCommands(realtime);
   cleanupCommand(realtime);
 }
 

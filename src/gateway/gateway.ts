@@ -1,5 +1,6 @@
 // A gateway: holds client sockets, speaks the wire protocol with them, and carries their channels over links.
 
+import { Blocks } from "../protocol/blocks.ts";
 import type { Claims } from "../protocol/claims.ts";
 import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
@@ -12,6 +13,7 @@ import type { Timers } from "../protocol/timers.ts";
 import { isPrivateObject, parseTopic } from "../protocol/topics.ts";
 import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
+import { refusalFor } from "./control.ts";
 import { FanOut } from "./fan-out.ts";
 import type { Opened, Waiting } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
@@ -30,6 +32,7 @@ import { echoWishes } from "./wishes.ts";
 
 export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
+  readonly blocks = new Blocks();
   readonly #rooms = new Map<string, Room>();
   readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
   readonly timers: Timers;
@@ -192,10 +195,16 @@ export class Gateway implements RoomEvents {
   }
 
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
-    if (token !== undefined) return this.#ports.verify(token);
+    if (token !== undefined) return this.#unblocked(await this.#ports.verify(token));
     const late = secondsLate(session.claims, this.now());
-    if (late < 0) return session.claims;
+    if (late < 0) return this.#unblocked(session.claims);
     throw new JoinRefused(`InvalidJWTToken: Token has expired ${Math.round(late)} seconds ago`);
+  }
+
+  #unblocked(claims: Claims): Claims {
+    const block = this.blocks.of(claims, this.now());
+    if (block !== undefined) throw new JoinRefused(`Unauthorized: ${refusalFor(block)}`);
+    return claims;
   }
 
   #join(session: Session, frame: ClientFrame): void {

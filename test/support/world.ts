@@ -113,6 +113,7 @@ const openAccess: ChannelAccess = {
   known: () => null,
   rights: async () => noRights,
   membership: async () => allRights,
+  isBanned: () => false,
   forgetRights: () => {},
   table: async () => ({ columns: [], primaryKey: [] }),
 };

@@ -5,6 +5,7 @@ import { mostOf } from "../../protocol/limits.ts";
 import { channels } from "./channels.ts";
 import { cleanup } from "./cleanup.ts";
 import { connections } from "./connections.ts";
+import { control } from "./control.ts";
 import { history } from "./history.ts";
 import { members } from "./members.ts";
 import { messages } from "./messages.ts";
@@ -41,6 +42,7 @@ export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: B
     .route("/", presence)
     .route("/cleanup", cleanup)
     .route("/connections", connections)
+    .route("/", control)
     .route("/subscriptions", subscriptions);
   api.all("*", (c) => {
     throw new Problem("not_found", `the admin API has no ${c.req.method} ${c.req.path}`);

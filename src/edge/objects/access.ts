@@ -8,6 +8,7 @@ import type { ObjectName } from "../../protocol/topics.ts";
 import { parseFeedName } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
 import type { Env } from "../env.ts";
+import { Bans } from "./bans.ts";
 import { patiently } from "./patience.ts";
 import { RightsCache } from "./rights-cache.ts";
 import type { ChannelConfig } from "./rpc.ts";
@@ -30,6 +31,7 @@ export class CachedAccess implements ChannelAccess {
   #asking: Promise<Registration | null> | undefined;
   /** How often a registration was told: what PostgreSQL was asked for before counts less than what was told since. */
   #tellings = 0;
+  readonly bans: Bans;
   readonly #ask = patiently();
   readonly #rights = new RightsCache((joiner) => this.#askRights(joiner));
   readonly #entered = new RightsCache((joiner) => this.#askMembership(joiner, true));
@@ -39,6 +41,7 @@ export class CachedAccess implements ChannelAccess {
     this.#name = name;
     this.#env = env;
     this.#store = store;
+    this.bans = new Bans(store);
   }
 
   registration(): Promise<Registration | null> {
@@ -60,6 +63,10 @@ export class CachedAccess implements ChannelAccess {
   async #askMembership({ user }: Joiner, entering: boolean): Promise<Rights> {
     const isIn = await this.#ask(() => openStore(this.#env).members.enter(this.#name.sub, user, entering));
     return isIn ? allRights : noRights;
+  }
+
+  isBanned(user: string | null): boolean {
+    return this.bans.has(user);
   }
 
   forgetRights(): void {

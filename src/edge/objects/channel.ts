@@ -3,9 +3,11 @@ import { DurableObject } from "cloudflare:workers";
 import { isPrivateType, judge } from "../../channel/admission.ts";
 import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
+import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
+import type { Block } from "../../protocol/blocks.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
@@ -79,9 +81,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
-    this.#holder = new Holder(ctx, (holds) =>
-      env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds),
-    );
+    this.#holder = new Holder(ctx, async (holds) => {
+      const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds);
+      if (holds) enforce(this.#clients, blocks);
+    });
     this.#core = new ChannelCore(
       name,
       {
@@ -109,6 +112,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
           ? this.#ownLink(events)
           : openLink(env.CHANNEL, object, DIRECT + this.#objectName, events),
     });
+    // What is to be kept out is in memory alone.
+    if (this.#clients.sessions.size > 0) this.#holder.tell(true);
   }
 
   *#links(): Generator<Link> {
@@ -266,6 +271,20 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#holder.tell(true);
   }
 
+  async ban(user: string, until: number | null): Promise<boolean> {
+    const added = this.#access.bans.add(user, until);
+    if (added) this.#core.reauthorize();
+    return added;
+  }
+
+  async unban(user: string): Promise<boolean> {
+    return this.#access.bans.delete(user);
+  }
+
+  async bans(): Promise<Record<string, number | null>> {
+    return this.#access.bans.standing;
+  }
+
   async expirePresence(ms: number): Promise<number> {
     return this.#core.expire(ms);
   }
@@ -283,6 +302,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const before: Told | null | undefined = kept === undefined ? undefined : JSON.parse(kept);
     this.#store.set("told", JSON.stringify(told));
     if (told === null) {
+      this.#access.bans.clear();
       if (before !== null) this.#core.clear("The channel was deleted", false);
     } else if (before && before.id !== told.id) this.#core.clear("The channel was deleted and made again", true);
     else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {
@@ -292,6 +312,18 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     } else if (before?.type !== told.type || JSON.stringify(before.limits) !== JSON.stringify(told.limits)) {
       this.#core.reauthorize();
     }
+  }
+
+  async disconnect(connection: string): Promise<boolean> {
+    return disconnect(this.#clients, connection);
+  }
+
+  async kick(user: string, channel: string | undefined, reason: string): Promise<number> {
+    return kick(this.#clients, user, channel, reason);
+  }
+
+  async enforce(blocks: readonly Block[]): Promise<void> {
+    enforce(this.#clients, blocks);
   }
 
   async closeSilent(ms: number): Promise<number> {

@@ -1,5 +1,6 @@
 // Client sockets of an object, whichever kind it is: a gateway core over the object's sockets and SQLite.
 import { verifyToken } from "../../auth/tokens.ts";
+import { refusalFor } from "../../gateway/control.ts";
 import { Gateway } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
 import type { SessionRecord } from "../../gateway/session.ts";
@@ -68,6 +69,8 @@ export function makeGateway(
 export function acceptClient(ctx: DurableObjectState, env: Env, gateway: Gateway, request: Request): Response {
   if (gateway.sessions.size >= settingsOf(env).gatewaySockets) return new Response(null, { status: FULL });
   const record = readSession(request.headers.get(SESSION_HEADER) ?? "null");
+  const block = gateway.blocks.of(record.claims, Date.now());
+  if (block !== undefined) return Response.json({ error: refusalFor(block) }, { status: 403 });
   const { 0: client, 1: server } = new WebSocketPair();
   ctx.acceptWebSocket(server);
   const attachment = { session: record.id, seenAt: Date.now() };

@@ -1,12 +1,17 @@
 // The directory object: one for all. Knows which objects hold sockets or presence; never on a message's path.
 import { DurableObject } from "cloudflare:workers";
+import { type Block, MAX_BLOCKS } from "../../protocol/blocks.ts";
 import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import type { ChannelRpc, DirectoryRpc, PresenceEntry } from "./rpc.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
-const tables = ["CREATE TABLE IF NOT EXISTS holders (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID"];
+const tables = [
+  "CREATE TABLE IF NOT EXISTS holders (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID",
+  `CREATE TABLE IF NOT EXISTS blocks (kind TEXT NOT NULL, id TEXT NOT NULL, until INTEGER, reason TEXT,
+     PRIMARY KEY (kind, id)) WITHOUT ROWID`,
+];
 /** Channels asked at once. */
 const AT_ONCE = 50;
 const HOUR_MS = 3_600_000;
@@ -15,11 +20,12 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #timers = objectTimers(this.ctx);
   readonly #tables = new Tables(this.ctx.storage.sql, tables);
 
-  /** An object holds something now, or nothing any more. */
-  report(kind: "gateway" | "channel", name: string, holds: boolean): void {
+  /** An object holds something now, or nothing any more. It is told what to keep out, and from then on every change. */
+  report(kind: "gateway" | "channel", name: string, holds: boolean): Block[] {
     if (holds) this.#timers.alarm(Date.now() + HOUR_MS);
     if (holds) this.#tables.write("INSERT OR REPLACE INTO holders (kind, name) VALUES (?, ?)", kind, name);
     else this.#tables.erase("DELETE FROM holders WHERE kind = ? AND name = ?", kind, name);
+    return this.#blocks();
   }
 
   /** Once an hour, while anything lives: messages whose time is over. */
@@ -45,6 +51,42 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   async presence({ user }: { user?: string }): Promise<PresenceEntry[]> {
     const found = (await this.#askChannels((channel) => channel.presence())).flat();
     return user === undefined ? found : found.filter(({ key }) => key === user);
+  }
+
+  async blocks(): Promise<Block[]> {
+    return this.#blocks();
+  }
+
+  #blocks(): Block[] {
+    const query = "SELECT kind, id, until, reason FROM blocks WHERE until IS NULL OR until > ?";
+    return this.#tables.read<{ [K in keyof Block]: Block[K] }>(query, Date.now());
+  }
+
+  async block({ kind, id, until, reason }: Block): Promise<"done" | "full" | "unreached"> {
+    this.#tables.erase("DELETE FROM blocks WHERE until <= ?", Date.now());
+    const others = this.#blocks().filter((block) => block.kind !== kind || block.id !== id);
+    if (others.length >= MAX_BLOCKS) return "full";
+    const values = [kind, id, until, reason];
+    this.#tables.write("INSERT OR REPLACE INTO blocks (kind, id, until, reason) VALUES (?, ?, ?, ?)", ...values);
+    return (await this.#tellHolders()) ? "done" : "unreached";
+  }
+
+  async unblock(kind: Block["kind"], id: string): Promise<boolean> {
+    const found = this.#blocks().some((block) => block.kind === kind && block.id === id);
+    this.#tables.erase("DELETE FROM blocks WHERE kind = ? AND id = ?", kind, id);
+    // Who is not reached goes on keeping them out until it is told again.
+    if (found) await this.#tellHolders();
+    return found;
+  }
+
+  /** False: one could not be reached. */
+  async #tellHolders(): Promise<boolean> {
+    const blocks = this.#blocks();
+    const told = await Promise.allSettled([
+      ...this.#names("gateway").map((name) => this.env.GATEWAY.getByName(name).enforce(blocks)),
+      ...this.#names("channel").map((name) => this.env.CHANNEL.getByName(name).enforce(blocks)),
+    ]);
+    return told.every(({ status }) => status === "fulfilled");
   }
 
   async expirePresence(ms: number): Promise<number> {

@@ -1,4 +1,5 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
+import type { Block } from "../../protocol/blocks.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Persist } from "../../protocol/persist.ts";
 import type { Position } from "../../protocol/positions.ts";
@@ -68,6 +69,12 @@ export interface HolderRpc {
   connections(): Promise<ConnectionEntry[]>;
   /** Closes the sockets that nothing was heard of for so many ms; answers how many. */
   closeSilent(ms: number): Promise<number>;
+  /** Ends one socket; false: it is not here. */
+  disconnect(connection: string): Promise<boolean>;
+  /** Ends a user's sockets, or puts them out of one channel (by its slug); answers how many sockets that were. */
+  kick(user: string, channel: string | undefined, reason: string): Promise<number>;
+  /** Takes the blocks that stand now, and ends whatever they forbid. */
+  enforce(blocks: readonly Block[]): Promise<void>;
 }
 
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
@@ -80,6 +87,12 @@ export interface ChannelRpc extends HolderRpc {
   archive(): Promise<boolean>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. */
   track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
+  /** Keeps a user out of this room until a time (unix ms; null: for good). False: there are too many bans. */
+  ban(user: string, until: number | null): Promise<boolean>;
+  /** False: they were not banned. */
+  unban(user: string): Promise<boolean>;
+  /** Who is banned here, until when. */
+  bans(): Promise<Record<string, number | null>>;
   /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
   expirePresence(ms: number): Promise<number>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
@@ -108,4 +121,10 @@ export interface DirectoryRpc {
   expirePresence(ms: number): Promise<number>;
   /** Marks a user offline in every channel where they are tracked; answers in how many. */
   setOffline(user: string): Promise<number>;
+  /** Blocks a user or a token everywhere. `unreached`: it stands, but an object that holds sockets was not told. */
+  block(block: Block): Promise<"done" | "full" | "unreached">;
+  /** Lifts a block. False: there was none. */
+  unblock(kind: Block["kind"], id: string): Promise<boolean>;
+  /** The blocks that stand. */
+  blocks(): Promise<Block[]>;
 }
