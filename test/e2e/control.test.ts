@@ -1,6 +1,7 @@
 // Control as clients feel it: disconnecting, kicking, banning and revoking, at once and on every gateway.
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import WebSocket from "ws";
+import * as z from "zod";
 import { admin } from "../support/admin.ts";
 import { Clients, eventually, join, oneClientAGateway, uniqueName } from "../support/clients.ts";
 import { Peers } from "../support/peers.ts";
@@ -30,6 +31,11 @@ async function open(claims: Record<string, unknown>): Promise<{ socket: WebSocke
     socket.on("close", (code) => resolve(code));
     socket.on("unexpected-response", (_request, response) => resolve(response.statusCode ?? 0));
     socket.on("error", () => {});
+    // The code has come by then; the connection below it may stand for seconds more.
+    const poll = setInterval(() => {
+      if (socket.readyState === WebSocket.CLOSING) socket.terminate();
+      if (socket.readyState >= WebSocket.CLOSING) clearInterval(poll);
+    }, 5);
   });
   await Promise.race([end, new Promise((resolve) => socket.once("open", resolve))]);
   return { socket, end };
@@ -45,7 +51,8 @@ async function room(sub: string, name: string) {
 
 test("one connection is ended, and no other", async () => {
   const [ann, other] = [await open({ sub: "ann" }), await open({ sub: "ann" })];
-  const listed = (await admin(stack, "GET", "/connections")) as { connection_id: string; user_id: string }[];
+  const rows = z.array(z.object({ connection_id: z.string(), user_id: z.string().nullable() }));
+  const listed = rows.parse(await admin(stack, "GET", "/connections"));
   const mine = listed.filter(({ user_id }) => user_id === "ann");
   expect(mine).toHaveLength(2);
   // Newest first.
@@ -70,10 +77,10 @@ test("who is banned is cut off everywhere and refused until the ban is lifted or
   const before = await open({ sub: "mel" });
   await admin(stack, "PUT", "/users/mel/ban", { reason: "spam" });
   expect(await before.end).toBe(4003);
-  await eventually(async () => expect([403, 4003]).toContain(await (await open({ sub: "mel" })).end));
+  expect(await (await open({ sub: "mel" })).end).toBe(403);
   expect(await admin(stack, "GET", "/bans")).toMatchObject([{ kind: "user", id: "mel", until: null, reason: "spam" }]);
   await stack.killEdge();
-  await eventually(async () => expect([403, 4003]).toContain(await (await open({ sub: "mel" })).end));
+  expect(await (await open({ sub: "mel" })).end).toBe(403);
   await admin(stack, "PUT", "/users/mel/ban", { seconds: 1 });
   await eventually(async () => expect((await open({ sub: "mel" })).socket.readyState).toBe(WebSocket.OPEN));
   expect(await admin(stack, "DELETE", "/users/mel/ban")).toMatchObject({ lifted: false });
@@ -95,5 +102,5 @@ test("a revoked token ends what it opened and opens nothing more; the user's oth
   await admin(stack, "POST", "/tokens/revoke", { jti: "t1" });
   expect(await revoked.end).toBe(4004);
   expect(other.socket.readyState).toBe(WebSocket.OPEN);
-  await eventually(async () => expect([403, 4004]).toContain(await (await open({ sub: "oli", jti: "t1" })).end));
+  expect(await (await open({ sub: "oli", jti: "t1" })).end).toBe(403);
 });

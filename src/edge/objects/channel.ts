@@ -137,10 +137,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     };
   }
 
-  override fetch(request: Request): Response {
+  override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (url.pathname !== "/link") {
-      this.#holder.tell(true);
+      await this.#holder.ready();
       return acceptClient(this.ctx, this.env, this.#clients, request);
     }
     const { 0: client, 1: server } = new WebSocketPair();

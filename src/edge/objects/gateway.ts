@@ -36,8 +36,8 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
     if (this.#core.sessions.size > 0) this.#holder.tell(true);
   }
 
-  override fetch(request: Request): Response {
-    this.#holder.tell(true);
+  override async fetch(request: Request): Promise<Response> {
+    await this.#holder.ready();
     return acceptClient(this.ctx, this.env, this.#core, request);
   }
 
