@@ -8,6 +8,7 @@ import { eventsCommand } from "./commands/events.ts";
 import { listenCommand } from "./commands/listen.ts";
 import { messageCommands } from "./commands/message.ts";
 import { presenceCommands } from "./commands/presence.ts";
+import { statsCommand } from "./commands/stats.ts";
 import { subscriptionCommands } from "./commands/subscription.ts";
 import { systemCommands } from "./commands/system.ts";
 import { CliError, EXIT, type ExitCode, ToldError } from "./errors.ts";
@@ -73,6 +74,7 @@ function realtimeCommands(realtime: Command): void {
   eventsCommand(realtime);
   presenceCommands(realtime);
   controlCommands(realtime);
+  statsCommand(realtime);
   cleanupCommand(realtime);
 }
 

@@ -34,7 +34,7 @@ export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
   readonly blocks = new Blocks();
   readonly #rooms = new Map<string, Room>();
-  readonly #fanOut = new FanOut((session, frame) => this.send(session, frame));
+  readonly #fanOut: FanOut;
   readonly timers: Timers;
   readonly postgres: Postgres;
   readonly #ports: GatewayPorts;
@@ -43,12 +43,14 @@ export class Gateway implements RoomEvents {
     this.#ports = ports;
     this.timers = ports.timers;
     this.postgres = ports.postgres;
+    this.#fanOut = new FanOut((session, frame) => this.send(session, frame), ports.timers, ports.tally);
   }
 
   /** Takes over a new socket. */
   open(record: SessionRecord, socket: Socket): void {
     this.sessions.set(record.id, this.#session(record, socket));
     this.#ports.store.putSession(record);
+    this.#ports.tally.connected(this.sessions.size);
     this.timers.alarm(this.now() + SWEEP_MS);
   }
 
@@ -74,7 +76,8 @@ export class Gateway implements RoomEvents {
   restore(sockets: ReadonlyMap<string, Socket>): void {
     const { store } = this.#ports;
     const positions = store.positions();
-    for (const record of store.sessions()) {
+    const records = store.sessions();
+    for (const record of records) {
       const socket = sockets.get(record.id);
       if (socket === undefined) store.deleteSession(record.id);
       else this.sessions.set(record.id, this.#session(record, socket));
@@ -92,6 +95,7 @@ export class Gateway implements RoomEvents {
       const { rights = allRights, limits = {} } = record;
       this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits }));
     }
+    if (records.length > 0) this.#ports.tally.connected(this.sessions.size);
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
     for (const room of this.#rooms.values()) room.open();
@@ -359,10 +363,15 @@ export class Gateway implements RoomEvents {
     this.send(session, encodeFrame(session.version, joinRef, null, topic, "system", payload));
   }
 
-  send(session: Session, frame: Frame): void {
+  /** Sends a frame. False: it had to be closed instead. */
+  send(session: Session, frame: Frame): boolean {
     session.unread += frame.length;
-    if (session.unread > MAX_UNREAD_BYTES) return this.end(session, closes.tooSlow);
+    if (session.unread > MAX_UNREAD_BYTES) {
+      this.end(session, closes.tooSlow);
+      return false;
+    }
     session.socket.send(frame);
+    return true;
   }
 
   /** Ends a socket, saying why. */
@@ -376,6 +385,7 @@ export class Gateway implements RoomEvents {
     const session = this.sessions.get(id);
     if (session === undefined) return;
     this.sessions.delete(id);
+    this.#ports.tally.connected(this.sessions.size);
     for (const topic of [...session.topics.values()]) if (topic.state === "joined") this.#leave(topic.membership);
     session.topics.clear();
     this.#ports.store.deleteSession(id);

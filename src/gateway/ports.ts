@@ -10,6 +10,7 @@ import type { Timers } from "../protocol/timers.ts";
 import type { BindingRecord } from "./bindings.ts";
 import type { Waiting } from "./feeds.ts";
 import type { SessionRecord } from "./session.ts";
+import type { Tally } from "./tally.ts";
 
 /** A client's socket. Neither call throws: a socket that is closing takes nothing any more. */
 export interface Socket {
@@ -91,6 +92,7 @@ export interface GatewayPorts {
   readonly store: SessionStore;
   readonly timers: Timers;
   readonly postgres: Postgres;
+  readonly tally: Tally;
   /** A new unique id (UUID). */
   id(): string;
   /** Opens a link to a channel object. Rejects when it cannot be reached. */

@@ -4,6 +4,7 @@ import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } 
 import { Gateway } from "../../src/gateway/gateway.ts";
 import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
+import { Tally } from "../../src/gateway/tally.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
 import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
@@ -223,6 +224,7 @@ export class World {
       store,
       timers: this.clock.timers(life),
       postgres: this.postgres,
+      tally: new Tally(() => {}),
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,

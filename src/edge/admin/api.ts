@@ -12,6 +12,7 @@ import { messages } from "./messages.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { presence } from "./presence.ts";
 import { answerProblem, Problem } from "./problem.ts";
+import { stats } from "./stats.ts";
 import { status } from "./status.ts";
 import { subscriptions } from "./subscriptions.ts";
 
@@ -35,6 +36,7 @@ export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: B
   });
   const routes = api
     .route("/", status)
+    .route("/", stats)
     .route("/channels", channels)
     .route("/channels", members)
     .route("/channels", messages)

@@ -79,7 +79,7 @@ async function present(ports: AdminPorts, reference?: string, user?: string) {
 }
 
 /** Users by status, each once. */
-function countByStatus(entries: readonly PresenceEntry[]): Record<PresenceStatus, number> {
+export function countByStatus(entries: readonly PresenceEntry[]): Record<PresenceStatus, number> {
   const byUser = new Map<string, PresenceStatus>();
   for (const { key, status } of entries) byUser.set(key, stronger(byUser.get(key), status));
   const counts = { online: 0, away: 0, offline: 0 };

@@ -7,6 +7,7 @@ import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
+import type { Tally } from "../../gateway/tally.ts";
 import type { Block } from "../../protocol/blocks.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
@@ -48,6 +49,7 @@ import {
   UNUSED,
 } from "./sockets.ts";
 import { Tables } from "./tables.ts";
+import { toldTally } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
 /** A gateway name for the sockets that this object holds itself. */
@@ -69,6 +71,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #access: CachedAccess;
   readonly #core: ChannelCore;
   readonly #clients: GatewayCore;
+  readonly #tally: Tally;
   readonly #holder: Holder;
   readonly #sockets = new WeakMap<WebSocket, Known>();
 
@@ -102,9 +105,13 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       },
       this.#links(),
     );
+    this.#tally = toldTally(ctx, timers, (tallied) =>
+      env.DIRECTORY.getByName("directory").count(DIRECT + this.#objectName, tallied),
+    );
     this.#clients = makeGateway(ctx, env, {
       name: DIRECT + this.#objectName,
       timers,
+      tally: this.#tally,
       tables,
       own: this.#objectName,
       openLink: async (object, events) =>
@@ -336,7 +343,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before. */
   async changes(batch: Batch): Promise<{ taken: boolean }> {
-    return { taken: this.#core.changes(batch) };
+    const { seq } = this.#core.position;
+    const taken = this.#core.changes(batch);
+    // A change comes to its table's own feed and to those of whole schemas: it is counted once.
+    if (!this.#name.sub.endsWith(".*")) this.#tally.changed(this.#core.position.seq - seq);
+    return { taken };
   }
 
   /**

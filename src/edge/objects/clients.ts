@@ -4,6 +4,7 @@ import { refusalFor } from "../../gateway/control.ts";
 import { Gateway } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
 import type { SessionRecord } from "../../gateway/session.ts";
+import type { Tally } from "../../gateway/tally.ts";
 import type { Timers } from "../../protocol/timers.ts";
 import { parseTopic } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
@@ -34,6 +35,7 @@ interface Parts {
   readonly name: string;
   readonly timers: Timers;
   readonly tables: Tables;
+  readonly tally: Tally;
   /** The channel that lives in the same object, if one does. */
   readonly own?: string;
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
@@ -43,11 +45,12 @@ interface Parts {
 export function makeGateway(
   ctx: DurableObjectState,
   env: Env,
-  { name, timers, tables, own, openLink }: Parts,
+  { name, timers, tables, tally, own, openLink }: Parts,
 ): Gateway {
   const gateway = new Gateway({
     name,
     timers,
+    tally,
     store: new SqliteSessionStore(tables, timers, own),
     postgres: askPostgres(env),
     id: () => crypto.randomUUID(),

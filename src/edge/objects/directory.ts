@@ -1,9 +1,11 @@
 // The directory object: one for all. Knows which objects hold sockets or presence; never on a message's path.
 import { DurableObject } from "cloudflare:workers";
+import type { Tallied } from "../../gateway/tally.ts";
 import { type Block, MAX_BLOCKS } from "../../protocol/blocks.ts";
 import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
-import type { ChannelRpc, DirectoryRpc, PresenceEntry } from "./rpc.ts";
+import { Counters, counterTables } from "./counters.ts";
+import type { ChannelRpc, DirectoryRpc, PresenceEntry, Totals } from "./rpc.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
@@ -18,7 +20,8 @@ const HOUR_MS = 3_600_000;
 
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #timers = objectTimers(this.ctx);
-  readonly #tables = new Tables(this.ctx.storage.sql, tables);
+  readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables]);
+  readonly #counters = new Counters(this.#tables);
 
   /** An object holds something now, or nothing any more. It is told what to keep out, and from then on every change. */
   report(kind: "gateway" | "channel", name: string, holds: boolean): Block[] {
@@ -37,6 +40,15 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
       // An hour later there is another try.
       console.warn(JSON.stringify({ event: "old messages stay", reason: String(error) }));
     }
+  }
+
+  /** Takes what an object has counted since it last told. */
+  count(name: string, tallied: Tallied): void {
+    this.#counters.add(name, tallied, Date.now());
+  }
+
+  async totals(): Promise<Totals> {
+    return this.#counters.totals(Date.now());
   }
 
   async holders(): Promise<{ gateways: string[]; channels: string[] }> {

@@ -11,6 +11,7 @@ import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
 import { answerClose, type ClientAttachment, clientAttachmentOf, LOST, noteFrame, openLink } from "./sockets.ts";
 import { Tables } from "./tables.ts";
+import { toldTally } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
 export class Gateway extends DurableObject<Env> implements GatewayRpc {
@@ -26,9 +27,11 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
       const blocks = await env.DIRECTORY.getByName("directory").report("gateway", this.#name, holds);
       if (holds) enforce(this.#core, blocks);
     });
+    const timers = objectTimers(ctx);
     this.#core = makeGateway(ctx, env, {
       name: this.#name,
-      timers: objectTimers(ctx),
+      timers,
+      tally: toldTally(ctx, timers, (tallied) => env.DIRECTORY.getByName("directory").count(this.#name, tallied)),
       tables: new Tables(ctx.storage.sql, sessionTables),
       openLink: (object, events) => openLink(env.CHANNEL, object, this.#name, events),
     });

@@ -1,4 +1,5 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
+
 import type { Block } from "../../protocol/blocks.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Persist } from "../../protocol/persist.ts";
@@ -45,6 +46,15 @@ export interface ConnectionEntry {
   lastSeen: number;
   /** Live row-change subscriptions it holds: feeds joined and `postgres_changes` entries of its channels. */
   subscriptions: number;
+}
+
+/** Of the last 24 hours. `latencyMs` is the average; null: nothing was measured. */
+export interface Totals {
+  peak: number;
+  delivered: number;
+  failed: number;
+  latencyMs: number | null;
+  changes: number;
 }
 
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
@@ -121,6 +131,8 @@ export interface DirectoryRpc {
   expirePresence(ms: number): Promise<number>;
   /** Marks a user offline in every channel where they are tracked; answers in how many. */
   setOffline(user: string): Promise<number>;
+  /** What objects have counted in the last 24 hours. */
+  totals(): Promise<Totals>;
   /** Blocks a user or a token everywhere. `unreached`: it stands, but an object that holds sockets was not told. */
   block(block: Block): Promise<"done" | "full" | "unreached">;
   /** Lifts a block. False: there was none. */
