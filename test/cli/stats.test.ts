@@ -56,7 +56,7 @@ test("AC-167 AC-170 AC-171 AC-172 AC-173 AC-174: channels, row changes, presence
   await sql.connect();
   await sql.query("create table public.things (id int primary key)");
   await nself("subscribe", "public.things");
-  await join(clients.open().channel("realtime:table:public.things"));
+  await join(clients.open().channel("table:public.things"));
   const before = (await stats()).subscriptions.events_processed_24h;
   await sql.query("insert into public.things select generate_series(1, 7)");
   await sql.end();
