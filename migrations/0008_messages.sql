@@ -25,8 +25,8 @@ alter table realtime.messages alter column topic set not null;
 create index messages_topic_time on realtime.messages (topic, sent_at desc);
 create index messages_expired on realtime.messages (expires_at) where expires_at is not null;
 
--- Both spellings of the event may be written, and topic and channel each follow from the other. What a policy is
--- probed with goes as it is.
+-- Both spellings of the event may be written; topic and channel each follow from the other, and the room from what the
+-- channel is registered as. What a policy is probed with goes as it is.
 create function realtime.messages_complete() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -38,14 +38,12 @@ begin
   else
     new.event_type := new.event;
   end if;
-  if new.channel_id is null or new.topic is null then
-    select c.id, c.slug, c.type in ('private', 'direct') as private into channel
-      from realtime.channels c where c.id = new.channel_id or new.channel_id is null and c.slug = new.topic;
-    if found then
-      new.channel_id := channel.id;
-      new.topic := channel.slug;
-      new.private := channel.private;
-    end if;
+  select c.id, c.slug, c.type in ('private', 'direct') as private into channel
+    from realtime.channels c where c.id = new.channel_id or new.channel_id is null and c.slug = new.topic;
+  if found then
+    new.channel_id := channel.id;
+    new.topic := channel.slug;
+    new.private := channel.private;
   end if;
   return new;
 end

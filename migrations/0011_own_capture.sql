@@ -34,10 +34,12 @@ $body$;
   channels text := $sql$
     insert into realtime.SLOT (relid, op, new)
     select tg_relid, 'I', json_build_object('slug', slug) from (NAMES) names;$sql$;
-  -- Of a channel that is gone its own report says all.
+  -- Of a channel that is gone its own report says all. Many users at once are all of them.
   members text := $sql$
     insert into realtime.SLOT (relid, op, new)
-    select tg_relid, 'I', json_build_object('slug', c.slug) from realtime.channels c where c.id in (NAMES);$sql$;
+    select tg_relid, 'I', json_build_object('slug', c.slug, 'users',
+        case when count(*) <= 100 then json_agg(distinct names.user_id) end)
+      from realtime.channels c join (NAMES) names on names.channel_id = c.id group by c.slug;$sql$;
   by_operation text := $sql$
     if tg_op = 'INSERT' then%s
     elsif tg_op = 'UPDATE' then%s
@@ -52,10 +54,10 @@ begin
     replace(channels, 'NAMES', 'select slug from realtime_old'),
     replace(channels, 'NAMES', 'select slug from realtime.channels'));
   members := format(by_operation,
-    replace(members, 'NAMES', 'select channel_id from realtime_new'),
-    replace(members, 'NAMES', 'select channel_id from realtime_new union select channel_id from realtime_old'),
-    replace(members, 'NAMES', 'select channel_id from realtime_old'),
-    replace(members, 'NAMES', 'select channel_id from realtime.channel_members'));
+    replace(members, 'NAMES', 'select channel_id, user_id from realtime_new'),
+    replace(members, 'NAMES', 'select channel_id, user_id from realtime_new union select channel_id, user_id from realtime_old'),
+    replace(members, 'NAMES', 'select channel_id, user_id from realtime_old'),
+    replace(members, 'NAMES', 'select channel_id, user_id from realtime.channel_members'));
 
   for capture in
     select * from (values ('capture_messages', messages), ('capture_channels', channels), ('capture_members', members)) c (name, writes)

@@ -5,14 +5,12 @@ import type { ObjectName } from "../protocol/topics.ts";
 import type { ChannelAccess, ChannelType } from "./ports.ts";
 
 /** How somebody is judged. */
-interface Asking {
+export interface Asking {
   /** Unix ms, see ChannelAccess. */
   readonly notBefore?: number;
   /** They join: where joining makes a member, they become one. */
   readonly entering?: boolean;
 }
-
-const UNAVAILABLE = "UnableToConnectToProject: Realtime was unable to connect to the project database";
 
 /** Whether the joiner may come in: who may read something (protocol.md §12). */
 export async function admit(
@@ -53,10 +51,10 @@ export async function judge(
     }
     // Who is in cannot be guessed, public room or not.
     const membership = await access.membership(joiner, entering).catch(() => undefined);
-    return membership === undefined ? refuse(UNAVAILABLE) : { ok: true, rights: membership, ...limits };
+    return membership === undefined ? away : { ok: true, rights: membership, ...limits };
   } catch {
     if (kind === "public" || (kind === "private" && joiner.role === "service_role")) return { ok: true };
-    return refuse(UNAVAILABLE);
+    return away;
   }
 }
 
@@ -73,6 +71,9 @@ async function rightsOf(
 export function isPrivateType(type: ChannelType): boolean {
   return type === "private" || type === "direct";
 }
+
+/** The refusal of who cannot be judged. */
+export const away = refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
 
 function refuse(reason: string): Refusal {
   return { ok: false, reason };

@@ -1,14 +1,24 @@
 // A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
-import type { Batch, BatchHeader } from "../protocol/changes.ts";
+import type { Batch, BatchHeader, RowChange } from "../protocol/changes.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
 import { MAX_RESUME, MAX_RESUME_LENGTH } from "../protocol/limits.ts";
-import { type Body, broadcastBody, type Joined, type Message, type PresenceDiff, type Up } from "../protocol/link.ts";
+import {
+  type Admission,
+  type Body,
+  broadcastBody,
+  type Joined,
+  type Joiner,
+  type Message,
+  type PresenceDiff,
+  type Up,
+} from "../protocol/link.ts";
 import { comparePositions, type Position } from "../protocol/positions.ts";
 import type { StoredBroadcast } from "../protocol/reports.ts";
 import { allRights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
-import { admit, unauthorized } from "./admission.ts";
+import { type Asking, admit, away, unauthorized } from "./admission.ts";
 import { Archiving } from "./archiving.ts";
+import { Feed } from "./feed.ts";
 import { Listeners } from "./listeners.ts";
 import { Parcel } from "./parcel.ts";
 import type { ChannelPorts, Link } from "./ports.ts";
@@ -16,11 +26,15 @@ import { Presence, withoutRefs } from "./presence.ts";
 import { RecentIds } from "./recent-ids.ts";
 import { Ring } from "./ring.ts";
 import { Sequence } from "./sequence.ts";
+import { Turns } from "./turns.ts";
 
 /** A message is durable in the ring at latest this long after it was sent. */
 const WRITE_WINDOW_MS = 250;
 /** How long a gateway that lost its link may take to come back before its sessions count as gone. */
 const GATEWAY_GRACE_MS = 10_000;
+
+/** A judgement that is overtaken by reports so often is given up. */
+const MAX_JUDGEMENTS = 5;
 
 type Draft = Omit<Message, "seq" | "at">;
 type Call<T extends Up["t"]> = Extract<Up, { t: T }>;
@@ -36,7 +50,15 @@ export class Channel {
   /** Gateways whose sessions are tracked here and whose link is gone, with the time (unix ms) their grace ends. */
   readonly #missing = new Map<string, number>();
   readonly #listeners: Listeners;
+  readonly #feed: Feed;
+  /** Row changes of one table are taken one batch after the other, however long it takes to judge them. */
+  readonly #turns = new Turns();
+  /** Links whose greeting waits for what they have missed to be judged. */
+  readonly #greetings = new Map<Link, Promise<void>>();
+  readonly #closed = new WeakSet<Link>();
   #recentIds: RecentIds | undefined;
+  /** How often rights were reported to have changed. */
+  #reports = 0;
   /** Unix ms of the last write to the ring. */
   #writtenAt = 0;
   #writeDue = false;
@@ -49,6 +71,7 @@ export class Channel {
     this.archiving = new Archiving(this.#ring, ports);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
     this.#listeners = new Listeners(ports.store);
+    this.#feed = new Feed(ports, this.#links);
     this.presence = new Presence(ports.store, () => ports.id().replaceAll("-", "").slice(0, 16));
     for (const link of links) this.#links.set(link.gateway, link);
     for (const { gateway } of this.presence.list()) {
@@ -62,8 +85,10 @@ export class Channel {
 
   /** A link has closed. Its sessions are not gone yet: the gateway may be back in a moment. */
   unlinked(link: Link): void {
+    this.#closed.add(link);
     if (this.#links.get(link.gateway) !== link) return;
     this.#links.delete(link.gateway);
+    this.#forgetViewers(link.gateway);
     if (this.presence.list().some(({ gateway }) => gateway === link.gateway)) this.#miss(link.gateway);
   }
 
@@ -75,6 +100,8 @@ export class Channel {
 
   /** Takes what a gateway says. Resolves when it has been dealt with. */
   async receive(link: Link, message: Up): Promise<void> {
+    const greeting = this.#greetings.get(link);
+    if (greeting !== undefined) await greeting;
     switch (message.t) {
       case "hello":
         return this.#hello(link, message);
@@ -91,11 +118,38 @@ export class Channel {
         return this.#admit(link, message);
       case "leave":
         return this.#untrack(message.session);
+      case "viewers":
+        return this.#feed.viewers.set(link.gateway, message.viewers);
+      case "unview":
+        return this.#feed.viewers.forget(link.gateway, message.keys);
     }
   }
 
-  /** Takes a link into the fan-out. An older link of the same gateway is dead, whether its end has noticed or not. */
-  #hello(link: Link, { again, since, sessions }: Call<"hello">): void {
+  /**
+   * Takes a link into the fan-out. What it has missed of a feed may have to be judged first: what else it says waits for
+   * that, and what is sent meanwhile is part of what it has missed.
+   */
+  #hello(link: Link, hello: Call<"hello">): Promise<void> | void {
+    const { since, viewers = [] } = hello;
+    if (this.name.kind === "feed") this.#feed.viewers.set(link.gateway, viewers);
+    const greeting = this.#feed.past(
+      () => (since === undefined ? [] : this.#after(since)),
+      viewers,
+      (missed) => {
+        if (this.#greetings.delete(link) && this.#closed.has(link)) return this.#forgetViewers(link.gateway);
+        this.#greet(link, hello, missed);
+      },
+    );
+    if (greeting !== undefined) this.#greetings.set(link, greeting);
+    return greeting;
+  }
+
+  #forgetViewers(gateway: string): void {
+    if (!this.#links.has(gateway)) this.#feed.viewers.drop(gateway);
+  }
+
+  /** An older link of the same gateway is dead, whether its end has noticed or not. */
+  #greet(link: Link, { again, sessions }: Call<"hello">, missed: readonly Message[] | undefined): void {
     const old = this.#links.get(link.gateway);
     this.#links.set(link.gateway, link);
     this.#missing.delete(link.gateway);
@@ -106,7 +160,6 @@ export class Channel {
       this.#ports.timers.now(),
     );
     this.#tell(gone);
-    const missed = since === undefined ? [] : this.#after(since);
     for (const message of missed ?? []) link.send({ t: "message", ...message });
     link.send({ t: "welcome", position: this.position, recovered: missed !== undefined });
     // Diffs that went out while the link was down are not kept: the state makes up for them.
@@ -126,7 +179,10 @@ export class Channel {
   }
 
   async #join(link: Link, { call, joiner, presence, replay, resume }: Call<"join">): Promise<void> {
-    const admission = await admit(this.name, joiner, this.#ports.access, { entering: true });
+    const viewers = joiner.viewer === undefined ? [] : [joiner.viewer];
+    // From here on nothing is judged without them.
+    for (const viewer of viewers) this.#feed.viewers.add(link.gateway, viewer);
+    const admission = await this.#judge(joiner, { entering: true });
     if (!admission.ok) return link.send({ t: "joined", call, result: admission });
     // Known since the admission; for who may come in without knowing, it is no matter.
     const table = this.name.kind === "feed" ? await this.#ports.access.table().catch(() => null) : null;
@@ -135,20 +191,25 @@ export class Channel {
     if (replay !== undefined && !hears) {
       return link.send({ t: "joined", call, result: unauthorized(this.name.sub) });
     }
-    const missed = resume === undefined || !hears ? undefined : this.#after(resume);
-    const most = admission.limits?.replay ?? this.#ports.maxReplay;
-    const past =
-      missed ??
-      (replay === undefined ? [] : this.#ring.newest(Math.min(replay.limit, most), Math.max(replay.since, this.#kept)));
-    const result: Joined = {
-      ...admission,
-      position: this.position,
-      ...(resume === undefined ? {} : { recovered: missed !== undefined }),
-      ...(table === null ? {} : { table }),
+    let recovered = false;
+    const past = (): Message[] => {
+      const missed = resume === undefined || !hears ? undefined : this.#after(resume);
+      recovered = missed !== undefined;
+      const most = admission.limits?.replay ?? this.#ports.maxReplay;
+      if (missed !== undefined || replay === undefined) return missed ?? [];
+      return this.#ring.newest(Math.min(replay.limit, most), Math.max(replay.since, this.#kept));
     };
-    link.send({ t: "joined", call, result });
-    for (const message of past) link.send({ t: "replay", session: joiner.session, ...message });
-    if (presence && read.presence === "granted") this.#sendState(link, joiner.session);
+    return this.#feed.past(past, viewers, (messages) => {
+      const result: Joined = {
+        ...admission,
+        position: this.position,
+        ...(resume === undefined ? {} : { recovered: recovered && messages !== undefined }),
+        ...(table === null ? {} : { table }),
+      };
+      link.send({ t: "joined", call, result });
+      for (const message of messages ?? []) link.send({ t: "replay", session: joiner.session, ...message });
+      if (presence && read.presence === "granted") this.#sendState(link, joiner.session);
+    });
   }
 
   /** Messages sent before this (unix ms) are too old to be had. */
@@ -179,15 +240,26 @@ export class Channel {
 
   /** Answers what a member may do now, and whether they may stay at all. */
   async #admit(link: Link, { call, joiner, notBefore, presence }: Call<"admit">): Promise<void> {
-    const result = await admit(this.name, joiner, this.#ports.access, { notBefore });
+    const result = await this.#judge(joiner, { notBefore });
     link.send({ t: "admitted", call, result });
     if (presence && result.ok && result.rights?.read.presence === "granted") this.#sendState(link, joiner.session);
   }
 
-  /** The rights of everybody here may have changed: every gateway asks anew for its members. */
-  reauthorize(): void {
-    this.#ports.access.forgetRights();
-    for (const link of this.#links.values()) link.send({ t: "reauthorize" });
+  /** Judges somebody by what holds when the answer comes: what was reported while it was asked may be against it. */
+  async #judge(joiner: Joiner, asking: Asking): Promise<Admission> {
+    for (let turn = 0; turn < MAX_JUDGEMENTS; turn++) {
+      const reports = this.#reports;
+      const admission = await admit(this.name, joiner, this.#ports.access, asking);
+      if (reports === this.#reports) return admission;
+    }
+    return away;
+  }
+
+  /** The rights of these users here, or of everybody, may have changed: every gateway asks anew for its members. */
+  reauthorize(users?: readonly string[]): void {
+    this.#reports++;
+    this.#ports.access.forgetRights(users);
+    for (const link of this.#links.values()) link.send({ t: "reauthorize", ...(users && { users }) });
   }
 
   /**
@@ -265,21 +337,31 @@ export class Channel {
   /**
    * Takes a batch of row changes into this feed, in its order, all of it durable before any of it is sent. A change is
    * known by `source:id`: of a batch that was delivered before, wholly or in part, only what is missing is added. False
-   * when a listener of a newer epoch has delivered already: the lease of this one is over, and nothing is taken.
+   * when a listener of a newer epoch has delivered already: the lease of this one is over, and nothing is taken. Rejects
+   * when nobody can say who may see it, PostgreSQL being away: it has to come again.
    */
-  changes({ header, changes }: Batch): boolean {
+  changes(batch: Batch): Promise<boolean> {
+    return this.#turns.take(batch.header.feed, () => this.#takeChanges(batch));
+  }
+
+  async #takeChanges({ header, changes }: Batch): Promise<boolean> {
     const judgement = this.#listeners.judge(header);
     if (judgement === "stale") return false;
     if (this.#isUnheard) {
       this.#sequence.skip();
       return true;
     }
-    const drafts = changes.map(({ id, operation, data, table }): Draft => {
-      const access = { readers: table.readers, rls: table.rls };
-      const key = `${header.source}:${id}`;
-      return { id: key, from: null, sender: null, event: operation, name: operation, body: data, access };
-    });
-    this.#take(drafts, judgement === "repeated");
+    const idOf = ({ id }: RowChange): string => `${header.source}:${id}`;
+    const known = this.#known(judgement);
+    const fresh = changes.filter((change) => !known.has(idOf(change)));
+    const access = await this.#feed.judge(fresh);
+    this.#take(
+      fresh.map((change, at): Draft => {
+        const { operation, data: body } = change;
+        const allowed = access[at] ?? { readers: [] };
+        return { id: idOf(change), from: null, sender: null, event: operation, name: operation, body, access: allowed };
+      }),
+    );
     return true;
   }
 
@@ -287,18 +369,23 @@ export class Channel {
   relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): boolean {
     const judgement = this.#listeners.judge(header);
     if (judgement === "stale") return false;
+    const known = this.#known(judgement);
     const drafts = broadcasts.map(({ id, event, payload }): Draft => {
       const body = broadcastBody(event, payload);
       return { id, from: null, sender: null, event: "broadcast", name: event, body, stored: true };
     });
-    this.#take(drafts, judgement === "repeated");
+    this.#take(drafts.filter(({ id }) => !known.has(id)));
     return true;
   }
 
-  /** All of it is durable before any of it is sent. What the ring holds of a repeated batch is not taken again. */
-  #take(drafts: readonly Draft[], repeated: boolean): void {
-    const known = new Set(repeated ? this.#ring.ids() : []);
-    const messages = drafts.filter(({ id }) => !known.has(id)).map((draft) => this.#append(draft));
+  /** What is not to be taken again: of a repeated batch, what the ring holds. */
+  #known(judgement: "repeated" | "new"): ReadonlySet<string> {
+    return new Set(judgement === "repeated" ? this.#ring.ids() : []);
+  }
+
+  /** All of it is durable before any of it is sent. */
+  #take(drafts: readonly Draft[]): void {
+    const messages = drafts.map((draft) => this.#append(draft));
     this.#write();
     for (const message of messages) this.#send(message);
   }

@@ -1,6 +1,8 @@
 // The ports of a channel: what it needs of the world, small enough that a test can hold it in its hand.
+
+import type { JsonText } from "../protocol/json.ts";
 import type { ChannelLimits } from "../protocol/limits.ts";
-import type { Body, Down, Joiner, Message } from "../protocol/link.ts";
+import type { Body, Down, Joiner, Message, Viewer } from "../protocol/link.ts";
 import type { Rights } from "../protocol/rights.ts";
 import type { Table } from "../protocol/tables.ts";
 import type { Timers } from "../protocol/timers.ts";
@@ -81,6 +83,36 @@ export interface ChannelPorts {
   /** Who may do what; answers from what is cached wherever it can. */
   readonly access: ChannelAccess;
   readonly archive: Archive;
+  readonly policies: Policies;
+}
+
+/** Which rows viewers may see, as the policies of a table decide now. */
+export interface PolicyQuestion {
+  readonly schema: string;
+  readonly table: string;
+  /** The columns that images hold; null: all that the table has. */
+  readonly columns: readonly string[] | null;
+  /** Rows as JSON objects, at most some thousands. */
+  readonly images: readonly JsonText[];
+  readonly viewers: readonly Viewer[];
+}
+
+/**
+ * By key, the positions of the images that a viewer may see; who is not there may see none. `left` are keys of those for
+ * whom there was no time. `outdated`: the policies read more columns than the images hold. `late`: not in time, or not at
+ * all, which among several viewers can be the fault of one.
+ */
+export type PolicyAnswer =
+  | { readonly visible: ReadonlyMap<string, readonly number[]>; readonly left: readonly string[] }
+  | "outdated"
+  | "late";
+
+/** The policies of tables. */
+export interface Policies {
+  /** Rejects when PostgreSQL is away. */
+  ask(question: PolicyQuestion): Promise<PolicyAnswer>;
+  /** Notes that rows were not shown to viewers who might have seen them. */
+  unjudged(table: string, viewers: readonly Viewer[], reason: string): void;
 }
 
 /** Where messages are kept beyond the ring. */
@@ -114,8 +146,8 @@ export interface ChannelAccess {
   membership(joiner: Joiner, entering: boolean): Promise<Rights>;
   /** Whether a user may not be here at all. */
   isBanned(user: string | null): boolean;
-  /** Has rights asked for anew. */
-  forgetRights(): void;
+  /** Has the rights of these users, or of everybody, asked for anew. */
+  forgetRights(users?: readonly string[]): void;
   /** The table of this feed; null when nobody captures it. */
   table(): Promise<Table | null>;
 }

@@ -1,7 +1,7 @@
 // Bodies of requests: read within bounds, so that a sender of too much hears what is wrong with it.
 
 /** Most bytes read of a body, kept or not. */
-const MAX_READ_BYTES = 200_000_000;
+const MAX_READ_BYTES = 100_000_000;
 
 /**
  * The body, undefined when it has more than `limit` bytes. It is read to its end even then, but not kept: a sender that

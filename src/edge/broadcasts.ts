@@ -101,7 +101,7 @@ broadcasts.post("/:topic/events/:event", async (c) => {
   const bytes = await readBody(c.req.raw, SINGLE_PAYLOADS * most);
   const payload = bytes === undefined || type === "binary" ? bytes : jsonPayload(bytes);
   if (payload === null) return c.json({ errors: { payload: [BLANK] } }, 422);
-  if (payload === undefined || tooLarge(payload, most)) return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
+  if (payload === undefined || exceeds(payload, most)) return c.json({ errors: { payload: [TOO_LARGE] } }, 422);
   if (typeof payload === "string" && isDeeper(payload, MAX_DEPTH)) {
     return c.json({ errors: { payload: [TOO_DEEP] } }, 422);
   }
@@ -172,10 +172,6 @@ function jsonPayload(bytes: Uint8Array): string | null {
   const value = parseJson(text);
   if (value === undefined) return null;
   return isObject(value) ? text : `{"_json":${text}}`;
-}
-
-function tooLarge(payload: string | Uint8Array, most: number): boolean {
-  return typeof payload === "string" ? exceeds(payload, most) : payload.length > most;
 }
 
 /** The option `persist` of a query: `persist=true`, or `persist[ttl]=60`. */

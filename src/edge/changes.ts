@@ -1,10 +1,10 @@
 // The listener's door: batches of row changes, each into the feeds of its table, and what our own tables report.
 import { BadBatch, type BatchHeader, openBatch, parseChanges } from "../protocol/changes.ts";
-import { parseBroadcasts, parseSlugs, type Unsent } from "../protocol/reports.ts";
+import { parseBroadcasts, parseMembers, parseSlugs, type Unsent } from "../protocol/reports.ts";
 import { feedName, feedObject, parseFeedName } from "../protocol/topics.ts";
 import { StoreNotReady, StoreUnavailable } from "../store/database.ts";
 import type { Env } from "./env.ts";
-import { configureChannels, reauthorizeChannels } from "./registrations.ts";
+import { configureChannels, reauthorizeMembers } from "./registrations.ts";
 import { relayBroadcasts } from "./relay.ts";
 import { readSigned, refuse } from "./signed.ts";
 
@@ -41,7 +41,7 @@ async function deliver(env: Env, header: BatchHeader, lines: readonly string[]):
       await configureChannels(env, parseSlugs(lines));
       return { taken: true };
     case "realtime.channel_members":
-      await reauthorizeChannels(env, parseSlugs(lines));
+      await reauthorizeMembers(env, parseMembers(lines));
       return { taken: true };
   }
   const batch = { header, changes: parseChanges(header, lines) };

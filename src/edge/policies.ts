@@ -8,7 +8,7 @@ export async function receivePolicies(request: Request, env: Env): Promise<Respo
   const body = await readSigned(request, env);
   if (body instanceof Response) return body;
   const { gateways, channels } = await env.DIRECTORY.getByName("directory").holders();
-  await forEachAtOnce(gateways, (name) => env.GATEWAY.getByName(name).reauthorize());
-  await forEachAtOnce(channels, (name) => env.CHANNEL.getByName(name).reauthorize());
+  await forEachAtOnce(gateways, (name) => env.GATEWAY.getByName(name).policiesChanged());
+  await forEachAtOnce(channels, (name) => env.CHANNEL.getByName(name).policiesChanged());
   return Response.json({ told: gateways.length + channels.length });
 }

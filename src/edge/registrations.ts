@@ -12,9 +12,9 @@ export async function configureChannels(env: Env, slugs: readonly string[]): Pro
   await forEachRoom(env, slugs, (room, slug) => room.configure(bySlug.get(slug) ?? null));
 }
 
-/** Has both rooms of each slug judge anew who is in. */
-export async function reauthorizeChannels(env: Env, slugs: readonly string[]): Promise<void> {
-  await forEachRoom(env, slugs, (room) => room.reauthorize());
+/** Has both rooms of each slug judge these users anew, or everybody. */
+export async function reauthorizeMembers(env: Env, members: ReadonlyMap<string, string[] | undefined>): Promise<void> {
+  await forEachRoom(env, [...members.keys()], (room, slug) => room.reauthorize(members.get(slug)));
 }
 
 function forEachRoom(

@@ -10,8 +10,8 @@ import { FULL, SESSION_HEADER, writeSession } from "./objects/clients.ts";
 import { gatewayNames, placement } from "./placement.ts";
 
 /** Most `x-*` headers that a session keeps, and the length of all their names and values. */
-const MAX_HEADERS = 32;
-const MAX_HEADERS_LENGTH = 4_000;
+const MAX_HEADERS = 64;
+const MAX_HEADERS_LENGTH = 16_000;
 
 /*
  * How often each address has come, in the isolate's memory, so that a request that is refused costs next to nothing. On

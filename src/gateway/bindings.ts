@@ -1,5 +1,5 @@
 // Bindings: the row-change subscriptions of one channel, fitted to their tables and matched with changes.
-import type { Access, Joiner } from "../protocol/link.ts";
+import type { Joiner } from "../protocol/link.ts";
 import type { Table } from "../protocol/tables.ts";
 import { type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
 import { compileFilter, type Index, indexOf } from "./filters/filter.ts";
@@ -89,6 +89,8 @@ export interface Change {
   /** The table's name, without its schema. */
   readonly table: string;
   readonly row: Row;
+  /** Roles that are told no more of it than that it is there. */
+  readonly unauthorized?: readonly string[];
 }
 
 /** Whether a change is for a binding of somebody in this role. */
@@ -100,11 +102,8 @@ export function wants({ record, passes }: Binding, role: string, change: Change)
   return record.conditions.length === 0 || passes(change.row);
 }
 
-/**
- * Whether a role may see a change. The role needs SELECT on the table; where row-level security decides row by row,
- * only the role that passes it by does.
- */
-export function mayRead(access: Access | undefined, role: string): boolean {
-  if (access === undefined) return true;
-  return access.readers.includes(role) && (!access.rls || role === "service_role");
+/** Whether a change is for a binding whose role may know no more of it than that it is there (protocol.md §8.6). */
+export function wantsUnread({ record }: Binding, { operation, table }: Change): boolean {
+  if (record.event !== "*" && record.event !== operation) return false;
+  return record.table === undefined || record.table === table;
 }

@@ -24,7 +24,7 @@ export function handleBroadcast(gateway: Gateway, membership: Membership, frame:
   const content = contentOf(frame.payload);
   if (content === undefined) return refuse("invalid_payload", 'A broadcast needs an object with a string "event"');
   const most = membership.limits.payloadBytes ?? gateway.limits.payloadBytes;
-  if (tooLarge(content.body, most)) {
+  if (exceeds(content.body, most)) {
     return refuse("payload_size_exceeded", `A broadcast payload holds at most ${most} bytes`);
   }
   // On a public channel it means nothing (protocol.md §6.9).
@@ -48,15 +48,16 @@ export function handleBroadcast(gateway: Gateway, membership: Membership, frame:
 /** Takes a message off the membership's allowance; when there is none left says so, but not to every single message. */
 function isOverRate(
   gateway: Gateway,
-  { rates: { messages }, ack }: Membership,
+  { rates: { messages }, limits, ack }: Membership,
   refuse: (code: string, message: string) => void,
 ): boolean {
   const now = gateway.now();
   if (messages.take(now)) return false;
   if (ack || messages.tells(now)) {
     const wait = messages.waitSeconds(now);
-    const limit = `${messages.perMinute} a minute (REALTIME_MESSAGES_PER_MINUTE)`;
-    refuse("too_many_messages", `Too many messages per second: at most ${limit}, go on in ${wait} s`);
+    const setting = limits.messagesPerMinute === undefined ? "REALTIME_MESSAGES_PER_MINUTE" : "the channel's own limit";
+    const limit = `${messages.perMinute} a minute (${setting})`;
+    refuse("too_many_messages", `Too many messages: at most ${limit}, go on in ${wait} s`);
   }
   return true;
 }
@@ -79,8 +80,4 @@ function contentOf(payload: unknown): Content | undefined {
   const { meta: _ours, ids: _ids, ...rest } = payload;
   const name = rest.event;
   return typeof name === "string" ? { name, body: JSON.stringify(rest) } : undefined;
-}
-
-function tooLarge(body: Body, most: number): boolean {
-  return typeof body === "string" ? exceeds(body, most) : body.length > most;
 }

@@ -2,7 +2,7 @@
 import { encodeFrame } from "../protocol/codec.ts";
 import type { PresenceDiff, PresenceState } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
-import { type Binding, mayRead, type Selection } from "./bindings.ts";
+import type { Binding, Selection } from "./bindings.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame, Outgoing } from "./outgoing.ts";
 import type { Deliveries, Room } from "./room.ts";
@@ -28,11 +28,9 @@ export class FanOut implements Deliveries {
       const { session } = membership;
       if (membership.rights.read.broadcast !== "granted") continue;
       for (const outgoing of batch) {
-        const { from, access } = outgoing.message;
-        if (from === session.id && !membership.self) continue;
-        if (!mayRead(access, membership.claims.role)) continue;
-        const frame = outgoing.frame(session.version, membership.topic);
-        if (frame !== undefined) this.#deliver(session, frame);
+        if (outgoing.message.from === session.id && !membership.self) continue;
+        const share = outgoing.shareOf(membership.viewer);
+        if (share !== undefined) this.#offer(session, outgoing.frame(session.version, membership.topic, share));
       }
     }
     if (room.subscriptions.size > 0) for (const outgoing of batch) this.#change(room, outgoing);
@@ -40,13 +38,14 @@ export class FanOut implements Deliveries {
 
   /** A row change, to everybody with a subscription that it is for: one frame for each selection of columns. */
   #change(room: Room, outgoing: Outgoing): void {
-    const { access } = outgoing.message;
     for (const [membership, bindings] of room.subscriptions.matching(outgoing)) {
-      if (!mayRead(access, membership.claims.role)) continue;
+      const share = outgoing.shareOf(membership.viewer);
+      if (share === undefined) continue;
       const { session, topic } = membership;
-      if (bindings.some(({ record }) => record.bare)) this.#offer(session, outgoing.bare(session.version, topic));
+      if (bindings.some(({ record }) => record.bare))
+        this.#offer(session, outgoing.bare(session.version, topic, share));
       for (const [selection, ids] of idsBySelection(bindings)) {
-        this.#offer(session, outgoing.change(session.version, topic, ids, selection));
+        this.#offer(session, outgoing.change(session.version, topic, ids, share, selection));
       }
     }
   }
@@ -61,9 +60,12 @@ export class FanOut implements Deliveries {
 
   replay(room: Room, session: string, outgoing: Outgoing): void {
     const membership = room.members.get(session);
-    if (membership === undefined || !mayRead(outgoing.message.access, membership.claims.role)) return;
-    const frame = outgoing.replayed(membership.session.version, membership.topic, membership.joinRef);
-    if (frame !== undefined) this.#send(membership.session, frame);
+    const share = membership && outgoing.shareOf(membership.viewer);
+    if (membership === undefined || share === undefined) return;
+    this.#offer(
+      membership.session,
+      outgoing.replayed(membership.session.version, membership.topic, membership.joinRef, share),
+    );
   }
 
   state(room: Room, session: string | null, state: PresenceState): void {

@@ -2,7 +2,7 @@
 import { type Joined, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { type Binding, resolveBinding } from "./bindings.ts";
-import { joinerOf, type Membership } from "./membership.ts";
+import { joinerOf, type Membership, type Subscriber } from "./membership.ts";
 import type { Postgres } from "./ports.ts";
 import type { Room } from "./room.ts";
 import { feedOf, notCapturedMessage, type Wish, WishRefused } from "./wishes.ts";
@@ -13,9 +13,6 @@ export interface FeedHost {
   readonly postgres: Postgres;
   room(object: string): Room;
 }
-
-/** For whom feeds are opened. */
-export type Subscriber = Pick<Membership, "session" | "claims">;
 
 /** A subscription that does not stand yet, as it is kept. */
 export interface Waiting {
@@ -173,7 +170,7 @@ function asking(host: FeedHost, who: Subscriber): Ask {
     const answer =
       answers.get(feed) ??
       new Promise((resolve) => {
-        host.room(feed).join(joinerOf(who.session, who.claims, feed), { presence: false }, resolve);
+        host.room(feed).join(joinerOf(who, feed), { presence: false }, resolve);
       });
     answers.set(feed, answer);
     return answer;

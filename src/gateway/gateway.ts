@@ -7,10 +7,12 @@ import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
 import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
+import type { Viewer } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
-import { allRights } from "../protocol/rights.ts";
+import { allRights, noRights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
-import { isPrivateObject, parseTopic } from "../protocol/topics.ts";
+import { isFeedObject, isPrivateObject, parseTopic } from "../protocol/topics.ts";
+import { viewerOf } from "../protocol/viewers.ts";
 import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { refusalFor } from "./control.ts";
@@ -25,7 +27,7 @@ import { membershipRates, sessionRates } from "./rates.ts";
 import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
 import type { Session, SessionRecord } from "./session.ts";
-import { reauthorize, refreshToken } from "./standing.ts";
+import { newTokens, reauthorize, refreshToken } from "./standing.ts";
 import { SWEEP_MS, secondsLate, sweep, watchExpiry } from "./sweep.ts";
 import type { Stored } from "./under-way.ts";
 import { echoWishes } from "./wishes.ts";
@@ -85,20 +87,27 @@ export class Gateway implements RoomEvents {
     for (const [id, socket] of sockets) {
       if (!this.sessions.has(id)) socket.close(closes.restarting.code, closes.restarting.reason);
     }
+    const unjudged = new Set<Room>();
     for (const record of store.joins()) {
       const session = this.sessions.get(record.session);
       if (session === undefined) continue;
       const bindings = record.bindings.map(compileBinding);
       for (const { feed } of record.bindings) this.room(feed, positions.get(feed));
       const room = this.room(record.object, positions.get(record.object));
-      // A join of an earlier deploy was judged by what held then.
-      const { rights = allRights, limits = {} } = record;
-      this.#enter(this.#membership({ ...record, session, room, bindings, rights, limits }));
+      // A join of an earlier deploy is judged again where it must be.
+      const {
+        rights = isPrivateObject(record.object) ? noRights : allRights,
+        limits = {},
+        viewer = nobody(record.claims.role),
+      } = record;
+      if (record.rights === undefined) unjudged.add(room);
+      this.#enter(this.#membership({ ...record, session, room, bindings, viewer, rights, limits }));
     }
     if (records.length > 0) this.#ports.tally.connected(this.sessions.size);
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
     for (const room of this.#rooms.values()) room.open();
+    for (const room of unjudged) this.reauthorize(room);
   }
 
   /** The room of a channel object, made when it is first asked for; `position` is where a last life stopped. */
@@ -133,7 +142,12 @@ export class Gateway implements RoomEvents {
     if (frame.event === "phx_join") return this.#join(session, frame);
     const topic = session.topics.get(frame.topic);
     if (topic?.state === "joined") return this.#toMember(topic.membership, frame);
-    if (topic?.state === "joining") return this.#queue(session, topic.waiting, frame, length);
+    if (topic?.state === "joining") {
+      // A join that is left before its answer is over at once: no answer to it is awaited any more.
+      const isOver = frame.event === "phx_leave" && (frame.joinRef === null || frame.joinRef === topic.joinRef);
+      if (!isOver) return this.#queue(session, topic.waiting, frame, length);
+      session.topics.delete(frame.topic);
+    }
     if (frame.event === "phx_leave") return this.reply(session, frame, "ok", {});
     this.reply(session, frame, "error", { reason: "unmatched topic" });
   }
@@ -211,6 +225,10 @@ export class Gateway implements RoomEvents {
     return claims;
   }
 
+  viewerOf(claims: Claims): Promise<Viewer> {
+    return viewerOf(claims, this.#ports.digest);
+  }
+
   #join(session: Session, frame: ClientFrame): void {
     const topic = parseTopic(frame.topic);
     if ("reason" in topic) return this.reply(session, frame, "error", topic);
@@ -249,11 +267,11 @@ export class Gateway implements RoomEvents {
   }
 
   #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
-    const { room, request, claims, presenceKey, opened, joined } = admitted;
+    const { room, request, claims, viewer, presenceKey, opened, joined } = admitted;
     const { self, ack, presenceEnabled } = request;
     const { ok: _ok, rights = allRights, limits = {}, table: _table, ...standing } = joined;
     const membership = this.#membership({
-      ...{ session, room, claims, rights, limits, self, ack, presenceKey, presenceEnabled },
+      ...{ session, room, claims, viewer, rights, limits, self, ack, presenceKey, presenceEnabled },
       topic: frame.topic,
       joinRef: frame.joinRef,
       tracked: null,
@@ -279,9 +297,14 @@ export class Gateway implements RoomEvents {
     }
   }
 
-  #membership(parts: Omit<Membership, "rates" | "refreshes">): Membership {
+  #membership(parts: Omit<Membership, "rates" | "tokens" | "turn">): Membership {
     const { session, limits, claims } = parts;
-    return { ...parts, rates: membershipRates(session.rates, limits, claims.role, this.now()), refreshes: 0 };
+    return {
+      ...parts,
+      rates: membershipRates(session.rates, limits, claims.role, this.now()),
+      tokens: newTokens(this.now()),
+      turn: 0,
+    };
   }
 
   /** What is due no sooner than the next sweep is seen to by it. Others are woken for at whole seconds, many at once. */
@@ -293,6 +316,7 @@ export class Gateway implements RoomEvents {
 
   #subscribe(membership: Membership, binding: Binding): void {
     const feedRoom = this.room(binding.record.feed);
+    feedRoom.views(membership.viewer);
     feedRoom.subscriptions.add(membership, binding);
     feedRoom.entered();
   }
@@ -300,13 +324,14 @@ export class Gateway implements RoomEvents {
   #enter(membership: Membership): void {
     membership.session.topics.set(membership.topic, { state: "joined", membership });
     membership.room.members.set(membership.session.id, membership);
+    if (isFeedObject(membership.room.object)) membership.room.views(membership.viewer);
     membership.room.entered();
     for (const binding of membership.bindings) this.#subscribe(membership, binding);
     watchExpiry(this, membership);
   }
 
   /** Writes a membership down for the gateway's next life. */
-  keep({ session, room, bindings, rates: _rates, refreshes: _refreshes, ...wishes }: Membership): void {
+  keep({ session, room, bindings, rates: _rates, tokens: _tokens, turn: _turn, ...wishes }: Membership): void {
     const records = bindings.map(({ record }) => record);
     this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object, bindings: records });
   }
@@ -334,6 +359,12 @@ export class Gateway implements RoomEvents {
   putOut(membership: Membership, reason: string): void {
     this.system(membership, "system", "error", reason);
     this.drop(membership, "phx_close", {});
+  }
+
+  /** Puts a member out whose token has expired: the client joins again with whatever token it holds by then. */
+  expired(membership: Membership, message: string): void {
+    this.system(membership, "system", "error", message);
+    this.drop(membership, "phx_error", { reason: "token expired" });
   }
 
   /** Ends a membership from the server's side: `phx_error` has the client join again, `phx_close` does not. */
@@ -412,8 +443,8 @@ export class Gateway implements RoomEvents {
     }
   }
 
-  reauthorize(room: Room): void {
-    void reauthorize(this, room);
+  reauthorize(room: Room, users?: readonly string[]): void {
+    void reauthorize(this, room, users);
   }
 
   /** Policies have changed: asks anew what everybody in a private room may do. */
@@ -421,11 +452,21 @@ export class Gateway implements RoomEvents {
     for (const room of this.#rooms.values()) if (isPrivateObject(room.object)) this.reauthorize(room);
   }
 
+  /** Has feeds let go of viewers that nobody here is any more. */
+  forgetViewers(): void {
+    for (const room of this.#rooms.values()) room.forgetViewers();
+  }
+
   empty(room: Room): void {
     if (this.#rooms.get(room.object) !== room) return;
     this.#rooms.delete(room.object);
     this.#ports.store.deletePosition(room.object);
   }
+}
+
+/** A viewer without claims: of a join of an earlier deploy no more is known. */
+function nobody(role: string): Viewer {
+  return { key: `role ${role}`, role, claims: {} };
 }
 
 function lengthOf(data: string | ArrayBuffer): number {

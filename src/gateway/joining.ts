@@ -3,18 +3,10 @@
 import type { Claims } from "../protocol/claims.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
-import type { Joined } from "../protocol/link.ts";
+import type { Joined, Viewer } from "../protocol/link.ts";
 import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
-import {
-  awaitFeeds,
-  type FeedHost,
-  forConfiguration,
-  holdFeeds,
-  type Opened,
-  openFeeds,
-  type Subscriber,
-} from "./feeds.ts";
-import { joinerOf } from "./membership.ts";
+import { awaitFeeds, type FeedHost, forConfiguration, holdFeeds, type Opened, openFeeds } from "./feeds.ts";
+import { joinerOf, type Subscriber } from "./membership.ts";
 import type { Room } from "./room.ts";
 import type { Session } from "./session.ts";
 import { parseWish, topicWish, type Wish, WishRefused, wishIds } from "./wishes.ts";
@@ -24,6 +16,7 @@ export interface Admitted {
   readonly room: Room;
   readonly request: JoinRequest;
   readonly claims: Claims;
+  readonly viewer: Viewer;
   readonly presenceKey: string;
   readonly opened: Opened;
   readonly joined: Extract<Joined, { ok: true }>;
@@ -32,6 +25,7 @@ export interface Admitted {
 /** What joining needs of the gateway. */
 export interface JoinHost extends FeedHost {
   claimsOf(session: Session, token: string | undefined): Promise<Claims>;
+  viewerOf(claims: Claims): Promise<Viewer>;
   newId(): string;
 }
 
@@ -55,10 +49,11 @@ export async function join(
   if (request.replay === "invalid") throw new JoinRefused("UnableToReplayMessages: Replay params are not valid");
   const { replay } = request;
   const claims = await host.claimsOf(session, request.token);
+  const viewer = await host.viewerOf(claims);
   const asked = wishesOf(topic, request);
   const holds = [holdFeeds(host, asked.wishes)];
   try {
-    const opened = await openWishes(host, { session, claims }, request, asked);
+    const opened = await openWishes(host, { session, claims, viewer }, request, asked);
     holds.push(...opened.bindings.map(({ record }) => host.room(record.feed).hold()));
     const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
     const wishes = {
@@ -69,8 +64,8 @@ export async function join(
     const enter = (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
       const room = host.room(object);
       return new Promise((resolve) => {
-        room.join(joinerOf(session, claims, object), wishes, (joined) => {
-          if (joined.ok) admitted({ room, request, claims, presenceKey, opened, joined });
+        room.join(joinerOf({ session, claims, viewer }, object), wishes, (joined) => {
+          if (joined.ok) admitted({ room, request, claims, viewer, presenceKey, opened, joined });
           resolve(joined.ok ? undefined : joined);
         });
       });

@@ -4,9 +4,10 @@ import { selectColumns } from "../protocol/changes.ts";
 import { encodeFrame } from "../protocol/codec.ts";
 import type { Version } from "../protocol/frames.ts";
 import { type JsonText, withMember } from "../protocol/json.ts";
-import type { Message } from "../protocol/link.ts";
+import type { Message, Viewer } from "../protocol/link.ts";
 import type { Change, Selection } from "./bindings.ts";
 import { type Row, rowOf, tableOf } from "./row.ts";
+import { type Share, Shares } from "./shares.ts";
 
 export type Frame = string | Uint8Array;
 
@@ -16,12 +17,14 @@ export class Outgoing implements Change {
   readonly #epoch: string;
   readonly #frames = new Map<string, Frame | undefined>();
   readonly #selections = new Map<string, JsonText>();
+  readonly #shares: Shares;
   #table: string | undefined;
   #row: Row | undefined;
 
   constructor(message: Message, epoch: string) {
     this.message = message;
     this.#epoch = epoch;
+    this.#shares = new Shares(message.access, this.#text);
   }
 
   get operation(): string {
@@ -39,36 +42,52 @@ export class Outgoing implements Change {
     return this.#row;
   }
 
+  get unauthorized(): readonly string[] {
+    return this.message.access?.unauthorized ?? [];
+  }
+
+  /** How much of the message somebody gets; undefined: nothing. */
+  shareOf(viewer: Viewer): Share | undefined {
+    return this.#shares.of(viewer);
+  }
+
   /** The frame of the message on its own topic. Undefined: this version has no form for it (binary on 1.0.0). */
-  frame(version: Version, topic: string): Frame | undefined {
-    return this.#once(version, () => this.#encode(version, topic, null));
+  frame(version: Version, topic: string, share: Share): Frame | undefined {
+    return this.#once(`${version} ${share.key}`, () => this.#encode(version, topic, null, share));
   }
 
   /** The frame of the message as part of the past, for the one session that asked. */
-  replayed(version: Version, topic: string, joinRef: string | null): Frame | undefined {
-    return this.#encode(version, topic, joinRef, '"replayed":true,');
+  replayed(version: Version, topic: string, joinRef: string | null, share: Share): Frame | undefined {
+    return this.#encode(version, topic, joinRef, share, '"replayed":true,');
   }
 
   /** The frame of a row change for a channel whose subscriptions `ids` match it (protocol.md §8.6). */
-  change(version: Version, topic: string, ids: readonly number[], selection: Selection | undefined): Frame | undefined {
+  change(
+    version: Version,
+    topic: string,
+    ids: readonly number[],
+    share: Share,
+    selection: Selection | undefined,
+  ): Frame | undefined {
     const key = ids.join(",");
-    return this.#once(`${version} ${key} ${selection?.key} ${topic}`, () => {
-      const payload = `{"ids":[${key}],"data":${this.#selected(selection)},"meta":${this.#meta()}}`;
+    return this.#once(`${version} ${key} ${share.key} ${selection?.key} ${topic}`, () => {
+      const payload = `{"ids":[${key}],"data":${this.#selected(share, selection)},"meta":${this.#meta()}}`;
       return encodeFrame(version, null, null, topic, "postgres_changes", payload);
     });
   }
 
   /** The frame of a row change for a channel whose topic names the table (protocol.md §3.6). */
-  bare(version: Version, topic: string): Frame | undefined {
-    return this.#once(`${version} bare ${topic}`, () =>
-      encodeFrame(version, null, null, topic, this.message.event, withMember(this.#text, "meta", this.#meta())),
+  bare(version: Version, topic: string, share: Share): Frame | undefined {
+    return this.#once(`${version} bare ${share.key} ${topic}`, () =>
+      encodeFrame(version, null, null, topic, this.message.event, withMember(share.data, "meta", this.#meta())),
     );
   }
 
-  #selected(selection: Selection | undefined): JsonText {
-    if (selection === undefined) return this.#text;
-    const cut = this.#selections.get(selection.key) ?? selectColumns(this.#text, selection.columns);
-    this.#selections.set(selection.key, cut);
+  #selected(share: Share, selection: Selection | undefined): JsonText {
+    if (selection === undefined) return share.data;
+    const key = `${share.key} ${selection.key}`;
+    const cut = this.#selections.get(key) ?? selectColumns(share.data, selection.columns);
+    this.#selections.set(key, cut);
     return cut;
   }
 
@@ -89,10 +108,10 @@ export class Outgoing implements Change {
     return `{${extra}"id":${JSON.stringify(id)},"epoch":"${this.#epoch}","seq":${seq},"at":${at}${from}}`;
   }
 
-  #encode(version: Version, topic: string, joinRef: string | null, extra = ""): Frame | undefined {
+  #encode(version: Version, topic: string, joinRef: string | null, share: Share, extra = ""): Frame | undefined {
     const { event, name, body } = this.message;
     if (typeof body === "string") {
-      return encodeFrame(version, joinRef, null, topic, event, withMember(body, "meta", this.#meta(extra)));
+      return encodeFrame(version, joinRef, null, topic, event, withMember(share.data, "meta", this.#meta(extra)));
     }
     // The metadata of a binary frame holds 255 bytes, which a long user id alone can fill.
     return version === "2.0.0"

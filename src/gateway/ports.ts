@@ -3,7 +3,7 @@
 import type { Claims } from "../protocol/claims.ts";
 import type { JsonText } from "../protocol/json.ts";
 import type { ChannelLimits, Limits } from "../protocol/limits.ts";
-import type { Down, Up } from "../protocol/link.ts";
+import type { Down, Up, Viewer } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
 import type { Rights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
@@ -40,6 +40,7 @@ export interface JoinRecord {
   readonly object: string;
   readonly joinRef: string | null;
   readonly claims: Claims;
+  readonly viewer?: Viewer;
   readonly rights?: Rights;
   /** Those that the channel sets for itself. */
   readonly limits?: Partial<ChannelLimits>;
@@ -95,6 +96,8 @@ export interface GatewayPorts {
   readonly tally: Tally;
   /** A new unique id (UUID). */
   id(): string;
+  /** A digest of a text that no two texts share, some 16 characters or more. */
+  digest(text: string): Promise<string>;
   /** Opens a link to a channel object. Rejects when it cannot be reached. */
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
   readonly limits: Limits;

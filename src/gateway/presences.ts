@@ -18,7 +18,9 @@ export function handlePresence(gateway: Gateway, membership: Membership, frame: 
   const now = gateway.now();
   const rate = membership.rates.presence;
   if (!rate.take(now)) {
-    const limit = `${rate.perMinute} calls a minute (REALTIME_PRESENCE_PER_MINUTE)`;
+    const own = membership.limits.presencePerMinute;
+    const setting = own === undefined ? "REALTIME_PRESENCE_PER_MINUTE" : "the channel's own limit";
+    const limit = `${rate.perMinute} calls a minute (${setting})`;
     return answer(`Client presence rate limit exceeded: at most ${limit}, go on in ${rate.waitSeconds(now)} s`);
   }
   switch (typeof event === "string" ? event.toLowerCase() : "") {

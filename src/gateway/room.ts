@@ -1,5 +1,5 @@
 // A room: the gateway's side of one channel. Keeps the link up, loses nothing on the way, and gathers what comes.
-import type { Admission, Down, Joined, Joiner, PresenceDiff, PresenceState, Up } from "../protocol/link.ts";
+import type { Admission, Down, Joined, Joiner, PresenceDiff, PresenceState, Up, Viewer } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
 import { type Answer, type CallDraft, Calls } from "./calls.ts";
 import type { Membership } from "./membership.ts";
@@ -7,6 +7,7 @@ import { Outgoing } from "./outgoing.ts";
 import type { ChannelLink, GatewayPorts } from "./ports.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type PublishDraft, type Stored, UnderWay } from "./under-way.ts";
+import { Viewers } from "./viewers.ts";
 
 /** Messages that come within this time of one another are sent in one turn: waking a socket costs more than a frame. */
 const FLUSH_MS = 2;
@@ -32,8 +33,8 @@ export interface RoomEvents {
   /** What was missed while the link was down cannot be had: members have to start anew. */
   lost(room: Room): void;
   gone(room: Room, reason: string, rejoin: boolean): void;
-  /** The rights of everybody here may have changed. */
-  reauthorize(room: Room): void;
+  /** The rights of these users, or of everybody, may have changed here. */
+  reauthorize(room: Room, users: readonly string[] | undefined): void;
   /** Nobody is here and the link is closed for good: forget the room. */
   empty(room: Room): void;
 }
@@ -59,6 +60,7 @@ export class Room {
   readonly #events: RoomEvents;
   readonly #calls: Calls;
   readonly #underWay = new UnderWay();
+  readonly #viewers = new Viewers();
   #link: LinkState = { state: "closed" };
   #greeted = false;
   #position: Position | undefined;
@@ -110,10 +112,28 @@ export class Room {
     wishes: Pick<Extract<Up, { t: "join" }>, "presence" | "replay" | "resume">,
     answer: (result: Joined) => void,
   ): void {
+    if (joiner.viewer !== undefined) this.#viewers.add(joiner.viewer, this.#ports.timers.now());
     this.#call({ t: "join", joiner, ...wishes }, (down) => {
       if (down instanceof Error) answer({ ok: false, reason: down.message });
       else if (down.t === "joined") answer(down.result);
     });
+  }
+
+  /** Somebody here sees this feed as this viewer. The feed knows, by a join or a hello, or is told. */
+  views(viewer: Viewer): void {
+    if (this.#viewers.add(viewer, this.#ports.timers.now())) this.#tellViewers();
+  }
+
+  #tellViewers(): void {
+    if (this.#link.state === "open") this.#link.link.send({ t: "viewers", viewers: this.#viewers.list() });
+  }
+
+  /** Tells the feed which viewers nobody is here any more. */
+  forgetViewers(): void {
+    if (this.#viewers.size === 0) return;
+    const memberships = [...this.members.values(), ...this.subscriptions.memberships()];
+    const keys = this.#viewers.forget(new Set(memberships.map(({ viewer }) => viewer.key)), this.#ports.timers.now());
+    if (keys.length > 0 && this.#link.state === "open") this.#link.link.send({ t: "unview", keys });
   }
 
   /** Somebody has come in: from here on the next life has to know where this one stands. */
@@ -213,7 +233,8 @@ export class Room {
   #greet(link: ChannelLink): void {
     const since = this.#hasMembers && this.#position !== undefined ? { since: this.#position } : {};
     const sessions = [...this.members.keys()];
-    link.send({ t: "hello", again: this.#greeted, sessions, ...since });
+    const viewers = this.#viewers.size === 0 ? {} : { viewers: this.#viewers.list() };
+    link.send({ t: "hello", again: this.#greeted, sessions, ...since, ...viewers });
     this.#greeted = true;
     for (const { session, claims, presenceKey, tracked } of this.members.values()) {
       if (tracked === null) continue;
@@ -251,8 +272,10 @@ export class Room {
       case "admitted":
         this.#calls.answer(down);
         return this.release();
+      case "viewers":
+        return this.#tellViewers();
       case "reauthorize":
-        return this.#events.reauthorize(this);
+        return this.#events.reauthorize(this, down.users);
       case "stored":
         this.#underWay.settle(down);
         return this.release();

@@ -1,5 +1,5 @@
 // Subscriptions of one feed: who wants its changes, found by the values of a row where their filters ask for equality.
-import { type Binding, type Change, wants } from "./bindings.ts";
+import { type Binding, type Change, wants, wantsUnread } from "./bindings.ts";
 import { type Index, keyOf } from "./filters/filter.ts";
 import type { Membership } from "./membership.ts";
 
@@ -69,8 +69,12 @@ export class Subscriptions {
   /** Who wants a change, each with those of their subscriptions that it is for. */
   matching(change: Change): Map<Membership, Binding[]> {
     const found = new Map<Membership, Binding[]>();
+    const { unauthorized = [] } = change;
     const offer = ({ membership, binding }: Entry): void => {
-      if (!wants(binding, membership.claims.role, change)) return;
+      const { role } = membership.claims;
+      if (!unauthorized.includes(role) && wants(binding, role, change)) take(membership, binding);
+    };
+    const take = (membership: Membership, binding: Binding): void => {
       const own = found.get(membership);
       if (own === undefined) found.set(membership, [binding]);
       else own.push(binding);
@@ -80,6 +84,11 @@ export class Subscriptions {
       const key = keyOf(index, change.row);
       const entries = key === undefined ? undefined : byKey.get(key);
       if (entries !== undefined) for (const entry of entries) offer(entry);
+    }
+    if (unauthorized.length === 0) return found;
+    for (const [membership, entries] of this.#entries) {
+      if (!unauthorized.includes(membership.claims.role)) continue;
+      for (const { binding } of entries) if (wantsUnread(binding, change)) take(membership, binding);
     }
     return found;
   }

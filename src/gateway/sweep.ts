@@ -16,6 +16,7 @@ export function sweep(gateway: Gateway): void {
   for (const session of [...gateway.sessions.values()]) {
     for (const membership of membershipsOf(session)) visit(gateway, membership);
   }
+  gateway.forgetViewers();
 }
 
 /** Closes sockets that have been silent for so many milliseconds; answers how many. */
@@ -31,9 +32,7 @@ export function closeSilent(gateway: Gateway, ms: number): number {
 function visit(gateway: Gateway, membership: Membership): void {
   const late = secondsLate(membership.claims, gateway.now());
   if (late >= 0) {
-    gateway.system(membership, "system", "error", `Token has expired ${Math.round(late)} seconds ago`);
-    // The client joins again with whatever token it holds by then: `phx_close` would end the channel for good.
-    return gateway.drop(membership, "phx_error", { reason: "token expired" });
+    return gateway.expired(membership, `Token has expired ${Math.round(late)} seconds ago`);
   }
   watchExpiry(gateway, membership);
   if (membership.waiting.length > 0) void retryFeeds(gateway, membership);

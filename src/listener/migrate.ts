@@ -31,6 +31,8 @@ const lockNotAvailable = "55P03";
 export interface MigrateOptions {
   /** Hears the name of each migration once it is applied. */
   onStep?: (version: string) => void;
+  /** Hears what a migration could not do and what an administrator may do about it; nothing where all is well. */
+  onWarning?: (warning: string) => void;
   /** Ends a migration by URL, which then rejects with the reason; what was not committed is undone. */
   signal?: AbortSignal;
 }
@@ -41,13 +43,16 @@ export interface MigrateOptions {
  * when a file differs from what was applied, `newer` when the database had one that has no file, else the SQLSTATE.
  */
 export async function migrate(database: string | pg.ClientBase, options: MigrateOptions = {}): Promise<string[]> {
-  const { onStep, signal } = options;
+  const { onStep, onWarning, signal } = options;
   if (typeof database !== "string") return apply(database, onStep);
   signal?.throwIfAborted();
   const client = new pg.Client({
     connectionString: database,
     application_name: "nself-realtime migrate",
     connectionTimeoutMillis: patience,
+  });
+  client.on("notice", ({ severity, message = "", hint }) => {
+    if (severity === "WARNING") onWarning?.(hint === undefined ? message : `${message}. ${hint}`);
   });
   // The query under way rejects with the same; without a listener the process would end.
   client.on("error", () => {});

@@ -13,14 +13,35 @@ export const MAX_BATCH_BYTES = 15_000_000;
 /** Largest change, bytes of its `data`: a ring row, which it shares with its header, must stay below the platform's 2 MB. */
 const MAX_CHANGE_BYTES = 1_900_000;
 
+const names = z.array(z.string());
+
+/** Row-level security as the listener describes it. Missing from a description that says `rls`: nobody sees a row. */
+const securitySchema = z.object({
+  /** Roles that pass it by. */
+  free: names,
+  /** The columns that policies read, in the table's order; null: one of them cannot be had from an image. */
+  columns: names.nullable(),
+  /** Columns of PostgreSQL's own types whose equal values are equal texts. */
+  plain: names,
+  /** Which of auth.uid, auth.jwt and auth.role are the functions that everybody knows by these names. */
+  known: names,
+  /** Some policy, or a function that it calls, reads claims that change with every token. */
+  volatile: z.boolean(),
+  /** Those that SELECT asks, as PostgreSQL writes them with nothing in its search_path; `roles` are those they are for. */
+  policies: z.array(z.object({ permissive: z.boolean(), roles: names, using: z.string() })),
+});
+
 const tableSchema = z.object({
   schema: z.string(),
   table: z.string(),
   generation: z.number().int(),
-  columns: z.array(z.object({ name: z.string(), type: z.string() })),
-  primaryKey: z.array(z.string()),
+  /** `readers` is absent where every reader of the table may SELECT the column. */
+  columns: z.array(z.object({ name: z.string(), type: z.string(), readers: names.optional() })),
+  primaryKey: names,
   rls: z.boolean(),
-  readers: z.array(z.string()),
+  security: securitySchema.nullish(),
+  /** Roles that may SELECT the table, or columns of it. */
+  readers: names,
 });
 
 const headerSchema = z.object({
@@ -61,6 +82,7 @@ const changeSchema = z.object({
 });
 
 export type TableDescription = z.infer<typeof tableSchema>;
+export type RowSecurity = z.infer<typeof securitySchema>;
 export type BatchHeader = z.infer<typeof headerSchema>;
 export type Operation = (typeof operations)[keyof typeof operations];
 
@@ -120,7 +142,7 @@ function parseChange(header: BatchHeader, line: string, number: number): RowChan
     `"table":${JSON.stringify(table.table)}`,
     `"type":"${operation}"`,
     `"commit_timestamp":${JSON.stringify(change.at)}`,
-    `"columns":${JSON.stringify(table.columns)}`,
+    `"columns":${JSON.stringify(table.columns.map(({ name, type }) => ({ name, type })))}`,
   ];
   if (images.new !== undefined) parts.push(`"record":${images.new}`);
   if (images.old !== undefined) parts.push(`"old_record":${images.old}`);
@@ -152,9 +174,49 @@ function cutImages(line: string, { columns }: TableDescription): { new?: JsonTex
   return images;
 }
 
+/** A row of a change's `data`, with what clients do not get of it again: an image as PostgreSQL can read it. */
+export function imageOf(data: JsonText, member: "record" | "old_record"): JsonText | undefined {
+  let bytes: ReadonlySet<string> = new Set();
+  for (const [name, value] of members(data)) {
+    if (name === "columns") bytes = new Set(bytesColumns(JSON.parse(value)));
+    else if (name === member) {
+      return bytes.size === 0 ? value : mapMembers(value, (column, text) => withHexMark(bytes, column, text));
+    }
+  }
+  return undefined;
+}
+
+function* bytesColumns(columns: unknown): Generator<string> {
+  for (const column of Array.isArray(columns) ? columns : []) {
+    if (isObject(column) && column.type === "bytea") yield String(column.name);
+  }
+}
+
+function withHexMark(bytes: ReadonlySet<string>, column: string, text: JsonText): JsonText {
+  return bytes.has(column) && text.startsWith('"') ? `"\\\\x${text.slice(1)}` : text;
+}
+
 /** Clients get bytea as hex digits alone, while PostgreSQL's JSON has its `\\x` before them (protocol.md §8.6). */
 function withoutHexMark(bytes: ReadonlySet<string>, column: string, text: JsonText): JsonText {
   return bytes.has(column) && text.startsWith('"\\\\x') ? `"${text.slice(4)}` : text;
+}
+
+/** The `data` of a change of which its role may read nothing, not even the key (protocol.md §8.6). */
+export function unauthorizedData(data: JsonText): JsonText {
+  return mapMembers(data, (member, text) => {
+    if (member === "columns") return "[]";
+    if (member === "record") return "{}";
+    if (member === "commit_timestamp") return "null";
+    if (member === "errors") return '["Error 401: Unauthorized"]';
+    return member === "old_record" ? undefined : text;
+  });
+}
+
+/** The `data` of a change with no more than these columns of the row as it was. */
+export function selectBefore(data: JsonText, selected: ReadonlySet<string>): JsonText {
+  return mapMembers(data, (member, text) =>
+    member === "old_record" ? mapMembers(text, (column, value) => (selected.has(column) ? value : undefined)) : text,
+  );
 }
 
 /** The `data` of a change with no more than these columns, in the rows and in the list of columns (protocol.md §8.6). */

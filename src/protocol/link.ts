@@ -21,10 +21,23 @@ export function broadcastBody(event: string, payload: JsonText | Uint8Array): Bo
     : payload;
 }
 
-/** Who may see a row change: roles that may SELECT the table, and whether row-level security must be asked. */
-export interface Access {
+/** Who may see a row, whole roles of them and single viewers by their keys, of whatever role they are. */
+export interface Sight {
   readonly readers: readonly string[];
-  readonly rls: boolean;
+  /** Those whom row-level security shows it; absent where it has not been asked viewer by viewer. */
+  readonly visible?: readonly string[];
+}
+
+/** Who may see a row change: its row, the new one or that of a DELETE, and how much of it. */
+export interface Access extends Sight {
+  /** Of an UPDATE, who may see the row as it was, where they are not the same. */
+  readonly before?: Sight;
+  /** The key of the table, which is all that others get of the row as it was. */
+  readonly key?: readonly string[];
+  /** What roles may read that may not read every column. */
+  readonly columns?: Readonly<Record<string, readonly string[]>>;
+  /** Roles that may not read the key: they hear that there is a change, and nothing of it (protocol.md §8.6). */
+  readonly unauthorized?: readonly string[];
 }
 
 /** A message of a channel as it goes down every link, encoded once for all its subscribers. */
@@ -54,6 +67,16 @@ export interface Joiner {
   readonly user: string | null;
   /** What policies are asked with; only a private room has any. */
   readonly principal?: Principal;
+  /** What the policies of tables are asked with; only a feed asks them. */
+  readonly viewer?: Viewer;
+}
+
+/** A principal of feeds: the role and the claims whose row-level security decides which rows are seen. */
+export interface Viewer {
+  /** The same for the same role and claims, and for no others. */
+  readonly key: string;
+  readonly role: string;
+  readonly claims: Readonly<Record<string, unknown>>;
 }
 
 /** A distinct set of claims, with the headers of the request that brought them, whose row-level security decides. */
@@ -76,7 +99,13 @@ export type Up =
       readonly since?: Position;
       /** The sessions joined through this link, so that the channel can drop the presence of others. */
       readonly sessions: readonly string[];
+      /** Of a feed: all viewers that its subscribers here have. */
+      readonly viewers?: readonly Viewer[];
     }
+  /** All viewers that the subscribers of a feed have here, asked for. */
+  | { readonly t: "viewers"; readonly viewers: readonly Viewer[] }
+  /** Nobody here sees a feed as these viewers any more. */
+  | { readonly t: "unview"; readonly keys: readonly string[] }
   | {
       readonly t: "join";
       readonly call: number;
@@ -168,8 +197,10 @@ export type Down =
   | { readonly t: "state"; readonly session: string | null; readonly state: PresenceState }
   | ({ readonly t: "diff" } & PresenceDiff)
   | { readonly t: "admitted"; readonly call: number; readonly result: Admission }
-  /** The rights of everybody in a private room may have changed: ask again. */
-  | { readonly t: "reauthorize" }
+  /** A feed that has slept asks for its viewers. */
+  | { readonly t: "viewers" }
+  /** The rights of these users, or of everybody, may have changed: ask again. */
+  | { readonly t: "reauthorize"; readonly users?: readonly string[] }
   /** A publish that asked for an ack is durable, in the database too if it is `persisted`, or was refused. */
   | { readonly t: "stored"; readonly id: string; readonly persisted?: true; readonly error?: string }
   | { readonly t: "done"; readonly call: number; readonly error?: string }

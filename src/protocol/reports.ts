@@ -30,6 +30,7 @@ const messageSchema = z.object({
     bytes: z.string().nullable(),
   }),
 });
+const membersSchema = z.object({ new: z.object({ slug: z.string(), users: z.array(z.string()).nullable() }) });
 const slugSchema = z.object({ new: z.object({ slug: z.string() }) });
 
 /**
@@ -76,8 +77,21 @@ function isRoom(sub: string): boolean {
   return "kind" in topic && topic.kind === "room";
 }
 
-/** Reads the lines of a batch of `realtime.channels` or `realtime.channel_members`: slugs that rooms can have, once each. */
+/** Reads the lines of a batch of `realtime.channels`: slugs that rooms can have, once each. */
 export function parseSlugs(lines: readonly string[]): string[] {
   const slugs = lines.flatMap((line) => slugSchema.safeParse(parseJson(line)).data?.new.slug ?? []);
   return [...new Set(slugs)].filter(isRoom);
+}
+
+/** Reads the lines of a batch of `realtime.channel_members`: by slug the users concerned, undefined for all. */
+export function parseMembers(lines: readonly string[]): Map<string, string[] | undefined> {
+  const members = new Map<string, string[] | undefined>();
+  for (const line of lines) {
+    const change = membersSchema.safeParse(parseJson(line)).data?.new;
+    if (change === undefined || !isRoom(change.slug)) continue;
+    const { slug, users } = change;
+    const known = members.has(slug) ? members.get(slug) : [];
+    members.set(slug, users === null || known === undefined ? undefined : [...known, ...users]);
+  }
+  return members;
 }

@@ -19,7 +19,6 @@ export const allRights: Rights = {
   write: { broadcast: "granted", presence: "granted", persistence: "granted" },
 };
 
-/** What those have in a presence channel who are not in it. */
 export const noRights: Rights = {
   read: { broadcast: "denied", presence: "denied" },
   write: { broadcast: "denied", presence: "denied", persistence: "denied" },

@@ -83,6 +83,11 @@ export function isPrivateObject(object: string): boolean {
   return object.startsWith("private:");
 }
 
+/** Whether an object is that of a feed. */
+export function isFeedObject(object: string): boolean {
+  return object.startsWith("feed:");
+}
+
 /** Name of the object of a feed. */
 export function feedObject(feed: string): string {
   return `feed:${feed}`;

@@ -64,7 +64,10 @@ async function runStack(config: Config): Promise<void> {
   const databaseUrl = config.databaseUrl ?? embeddedUrl(config.postgresPort.number, secrets.postgresPassword);
 
   await using _postgres = await startDatabase(config, databaseUrl, secrets, children);
-  await report.step("migrations", () => migrate(databaseUrl, { signal }));
+  const warnings: string[] = [];
+  const onWarning = (warning: string): void => void warnings.push(warning);
+  await report.step("migrations", () => migrate(databaseUrl, { signal, onWarning }));
+  for (const warning of warnings) report.warn(warning);
   if (config.databaseUrl === undefined) await preparePublicSchema(databaseUrl);
 
   await report.step("edge bundled", () => bundleEdge(config.home));

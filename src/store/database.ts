@@ -23,11 +23,19 @@ export type Query = <Row extends z.ZodType>(
 export interface QueryOptions {
   /** Has PostgreSQL end the statement after so long, which is told as StoreUnavailable. */
   readonly statementTimeoutMs?: number;
+  /** Has it write nothing. Only with a timeout. */
+  readonly readOnly?: boolean;
 }
 
 /** PostgreSQL, or the way to it, does not answer. */
 export class StoreUnavailable extends Error {
   override readonly name = "StoreUnavailable";
+  /** PostgreSQL's own word for it, where it had one. */
+  readonly sqlstate: string | undefined;
+  constructor(message: string, options: ErrorOptions & { sqlstate?: string | undefined }) {
+    super(message, options);
+    this.sqlstate = options.sqlstate;
+  }
 }
 
 /** PostgreSQL answers but the schema `realtime` is not there. */
@@ -66,7 +74,7 @@ export function openDatabase(env: DatabaseEnv): Query {
   // The driver lets `fetchOptions.headers` replace its own headers, so the secret travels as its auth token.
   const token = endpoint === undefined ? undefined : env.REALTIME_LISTENER_SECRET;
   const sql = neon(env.DATABASE_URL, token === undefined ? {} : { authToken: token });
-  return async (row, statement, params = [], { statementTimeoutMs } = {}) => {
+  return async (row, statement, params = [], { statementTimeoutMs, readOnly = false } = {}) => {
     try {
       const fetchOptions = { signal: AbortSignal.timeout(STATEMENT_TIMEOUT_MS) };
       if (statementTimeoutMs === undefined) {
@@ -74,7 +82,7 @@ export function openDatabase(env: DatabaseEnv): Query {
       }
       // Both in one round trip.
       const limit = sql.query("select set_config('statement_timeout', $1, true)", [String(statementTimeoutMs)]);
-      const [, rows] = await sql.transaction([limit, sql.query(statement, params)], { fetchOptions });
+      const [, rows] = await sql.transaction([limit, sql.query(statement, params)], { fetchOptions, readOnly });
       return z.array(row).parse(rows);
     } catch (error) {
       throw storeError(error);
@@ -89,7 +97,7 @@ function storeError(error: unknown): unknown {
     // The driver's message may hold addresses; it stays in `cause`, for the log.
     return new StoreUnavailable(
       "PostgreSQL does not answer: check that the database and the listener run, and DATABASE_URL and REALTIME_SQL_URL",
-      { cause: error },
+      { cause: error, sqlstate: code },
     );
   }
   if (NOT_MIGRATED.has(code)) {

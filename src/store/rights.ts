@@ -17,6 +17,8 @@ export interface RightsQuestion {
 /** What they may do, and as what the channel is registered; null: it is not. */
 export interface RightsAnswer extends Rights {
   readonly channel: { id: string; type: ChannelType; metadata: Record<string, unknown> } | null;
+  /** The error that a policy raised, in PostgreSQL's words: for the operator, not for who asks. */
+  readonly fault: string | null;
 }
 
 /** Longest time that policies may take, milliseconds. */
@@ -26,6 +28,10 @@ const answer = rightsSchema.extend({
   channel: z
     .object({ id: z.string(), type: z.enum(CHANNEL_TYPES), metadata: z.record(z.string(), z.unknown()) })
     .nullable(),
+  fault: z
+    .string()
+    .nullish()
+    .transform((fault) => fault ?? null),
 });
 
 export type RightsStore = ReturnType<typeof rightsStore>;

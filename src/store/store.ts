@@ -7,6 +7,7 @@ import { messageStore } from "./messages.ts";
 import { rightsStore } from "./rights.ts";
 import { subscriptionStore } from "./subscriptions.ts";
 import { tableStore } from "./tables.ts";
+import { visibilityStore } from "./visibility.ts";
 
 export type Store = ReturnType<typeof openStore>;
 
@@ -21,5 +22,6 @@ export function openStore(env: DatabaseEnv) {
     rights: rightsStore(query),
     subscriptions: subscriptionStore(query),
     tables: tableStore(query),
+    visibility: visibilityStore(query),
   };
 }

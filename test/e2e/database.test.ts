@@ -234,7 +234,6 @@ test("what a channel is registered as goes before what a message says", async ()
   const room = uniqueName("registered");
   const id = await register(room, "private");
   const { heard } = await listen(room);
-  // Its channel is given, so that `private` is taken as it is written.
   const insert = `insert into realtime.messages (topic, channel_id, event, payload, private) values
     ($1, $2, 'e', '{"n": 1}', false), ($1, $2, 'e', '{"n": 2}', true), ($1, $2, 'e', '{"n": 3}', false)`;
   await db.query(insert, [room, id]);

@@ -75,7 +75,7 @@ describe("messages of a connection", () => {
     expect(told.length).toBeLessThan(5);
     expect(told[0]?.payload).toMatchObject({ extension: "broadcast", status: "error" });
     expect(told[0]?.payload.message).toMatch(
-      /^Too many messages per second: at most 100 a minute \(REALTIME_MESSAGES_PER_MINUTE\), go on in \d+ s$/,
+      /^Too many messages: at most 100 a minute \(REALTIME_MESSAGES_PER_MINUTE\), go on in \d+ s$/,
     );
     socket.close();
   });

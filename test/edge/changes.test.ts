@@ -18,6 +18,11 @@ async function signed(body: string): Promise<Record<string, string>> {
   return { "x-nself-timestamp": timestamp, "x-nself-signature": hex };
 }
 
+/** Headers that look like a signature. */
+function unsigned(): Record<string, string> {
+  return { "x-nself-timestamp": String(Math.floor(Date.now() / 1000)), "x-nself-signature": "0".repeat(64) };
+}
+
 function post(body: string | ReadableStream, headers: Record<string, string> = {}): Promise<Response> {
   return exports.default.fetch("http://edge/internal/changes", { method: "POST", body, headers });
 }
@@ -60,19 +65,26 @@ describe("the listener's door", () => {
     expect(await response.text()).toContain("REALTIME_LISTENER_SECRET");
   });
 
+  test("a request without a signature is refused before its body is read", async () => {
+    const { body, asked } = chunked(new Uint8Array(1_000), 1_000);
+    expect((await post(body)).status).toBe(401);
+    expect((await post("x", { ...unsigned(), "x-nself-timestamp": "1" })).status).toBe(401);
+    expect(asked()).toBeLessThan(20);
+  });
+
   test("a body that is too large is refused with 413 once it has been read, so that its sender hears it", async () => {
     const { body, asked } = chunked(new Uint8Array(1_000_000), 60);
-    const response = await post(body);
+    const response = await post(body, unsigned());
     expect([response.status, await response.json()]).toEqual([413, { error: "a batch holds at most 15000000 bytes" }]);
     expect(asked()).toBeGreaterThan(60);
   });
 
   test("a body beyond all measure is read no further, and one whose length is told is not read at all", async () => {
     const endless = chunked(new Uint8Array(10_000_000), 100);
-    expect((await post(endless.body)).status).toBe(413);
+    expect((await post(endless.body, unsigned())).status).toBe(413);
     expect(endless.asked()).toBeLessThan(40);
     const told = chunked(new Uint8Array(1_000), 100);
-    expect((await post(told.body, { "content-length": "200000001" })).status).toBe(413);
+    expect((await post(told.body, { ...unsigned(), "content-length": "200000001" })).status).toBe(413);
     expect(told.asked()).toBeLessThan(20);
   });
 });
@@ -135,12 +147,12 @@ describe("messages of the database", () => {
     expect(await idsOf("public:fenced")).toEqual(["1"]);
   });
 
-  test("the room that a name is registered as takes them, in order, whatever they say of it", async () => {
-    const config = { id: crypto.randomUUID(), slug: "c", name: "c", type: "private" as const, metadata: {} };
+  test("the row says in which room of a name they belong, whatever an object remembers of its registration", async () => {
+    const config = { id: crypto.randomUUID(), slug: "c", name: "c", type: "public" as const, metadata: {} };
     for (const side of ["public", "private"]) await env.CHANNEL.getByName(`${side}:c`).configure(config);
-    await postRows([1, 2, 3].map((n) => ({ id: String(n), topic: "c", private: n === 2 })));
-    expect(await idsOf("private:c")).toEqual(["1", "2", "3"]);
-    expect(await idsOf("public:c")).toEqual([]);
+    await postRows([1, 2, 3].map((n) => ({ id: String(n), topic: "c", private: n !== 2 })));
+    expect(await idsOf("private:c")).toEqual(["1", "3"]);
+    expect(await idsOf("public:c")).toEqual(["2"]);
   });
 
   test("what nobody can be sent is answered with the reason, and the rest goes on", async () => {

@@ -61,9 +61,9 @@ const all = {
 
 describe("without a policy", () => {
   test("nobody may do anything but who passes row-level security by", async () => {
-    expect(await authorize("room")).toEqual({ channel: null, ...none });
-    expect(await authorize("room", { role: "anon" })).toEqual({ channel: null, ...none });
-    expect(await authorize("room", { role: "service_role" })).toEqual({ channel: null, ...all });
+    expect(await authorize("room")).toMatchObject({ channel: null, ...none });
+    expect(await authorize("room", { role: "anon" })).toMatchObject({ channel: null, ...none });
+    expect(await authorize("room", { role: "service_role" })).toMatchObject({ channel: null, ...all });
   });
 
   test("a member of a registered channel may do everything, and nobody else", async () => {
@@ -72,8 +72,8 @@ describe("without a policy", () => {
     );
     await db.query("insert into realtime.channel_members (channel_id, user_id) values ($1, $2)", [rows[0].id, ANN]);
     const channel = { id: rows[0].id, type: "private", metadata: { a: 1 } };
-    expect(await authorize("team")).toEqual({ channel, ...all });
-    expect(await authorize("team", { user: "somebody-else" })).toEqual({ channel, ...none });
+    expect(await authorize("team")).toMatchObject({ channel, ...all });
+    expect(await authorize("team", { user: "somebody-else" })).toMatchObject({ channel, ...none });
   });
 });
 
@@ -134,6 +134,7 @@ describe("policies", () => {
         expect(await authorize("room")).toMatchObject({
           read: { broadcast: "failed", presence: "failed" },
           write: { broadcast: "granted", presence: "failed", persistence: "failed" },
+          fault: "division by zero",
         });
       },
     );

@@ -1,6 +1,14 @@
 // A world in memory for the cores: time that tests turn, stores that outlive their cores, links that can be cut.
 import { Channel } from "../../src/channel/channel.ts";
-import type { ChannelAccess, ChannelStore, Link, MemberRow, RingRow, SightRow } from "../../src/channel/ports.ts";
+import type {
+  ChannelAccess,
+  ChannelStore,
+  Link,
+  MemberRow,
+  Policies,
+  RingRow,
+  SightRow,
+} from "../../src/channel/ports.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
 import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
@@ -182,6 +190,10 @@ export class World {
     patternFault: async () => undefined,
     isCaptured: async (schema) => schema === "*",
   };
+  policies: Policies = {
+    ask: async () => ({ visible: new Map(), left: [] }),
+    unjudged: () => {},
+  };
   verify = async (_token: string): Promise<Claims> => {
     throw new Error("no tokens in this world");
   };
@@ -206,6 +218,7 @@ export class World {
       messageTtlMs: 86_400_000,
       archive: { persist: async () => false, keep: async () => {} },
       access: this.access,
+      policies: this.policies,
     };
     const core = new Channel(name, ports, greeted);
     this.#channels.set(object, { core, life });
@@ -228,6 +241,7 @@ export class World {
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
+      digest: async (text) => text,
       databaseReady: async () => true,
       verify: (token) => this.verify(token),
       log: () => {},

@@ -1,6 +1,5 @@
 // Join payloads, topics and row-change subscriptions: what clients write, and what is made of it.
 import { describe, expect, test } from "vitest";
-import { mayRead } from "../../src/gateway/bindings.ts";
 import { echoWishes, wishIds } from "../../src/gateway/wishes.ts";
 import { parseJoin } from "../../src/protocol/join.ts";
 import {
@@ -137,11 +136,5 @@ describe("row-change subscriptions", () => {
     expect(ids[0]).not.toBe(ids[1]);
     expect(ids.every((id) => Number.isInteger(id) && id > 0)).toBe(true);
     expect(echoWishes(entries)[0]).toEqual({ ...entries[0], id: ids[0] });
-  });
-
-  test("a role without SELECT sees nothing, and where rows decide only the one that passes them by", () => {
-    const access = { readers: ["anon", "service_role"], rls: false };
-    expect(["anon", "authenticated", "service_role"].map((role) => mayRead(access, role))).toEqual([true, false, true]);
-    expect(["anon", "service_role"].map((role) => mayRead({ ...access, rls: true }, role))).toEqual([false, true]);
   });
 });

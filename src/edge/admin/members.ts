@@ -39,7 +39,7 @@ export const members = new Hono<AdminEnv>()
     const channel = await findChannel(ports, reference);
     const put = await ports.store.members.put(channel.id, user, c.req.valid("json").role);
     if (put === undefined) throw new Problem("internal", `the database made no member "${user}"`);
-    await objectOf(ports, channel).reauthorize();
+    await objectOf(ports, channel).reauthorize([user]);
     const { added, role, joined_at } = put;
     const view = { user_id: user, channel: channel.slug, role, joined_at: joined_at.toISOString(), added };
     return c.json(view, added ? 201 : 200);
@@ -49,7 +49,7 @@ export const members = new Hono<AdminEnv>()
     const { channel: reference, user } = c.req.valid("param");
     const channel = await findChannel(ports, reference);
     const removed = await ports.store.members.remove(channel.id, user);
-    await objectOf(ports, channel).reauthorize();
+    await objectOf(ports, channel).reauthorize([user]);
     return c.json({ user_id: user, channel: channel.slug, removed: removed !== undefined });
   });
 

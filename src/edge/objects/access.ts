@@ -69,9 +69,9 @@ export class CachedAccess implements ChannelAccess {
     return this.bans.has(user);
   }
 
-  forgetRights(): void {
-    this.#rights.clear();
-    this.#entered.clear();
+  forgetRights(users?: readonly string[]): void {
+    this.#rights.forget(users);
+    this.#entered.forget(users);
   }
 
   /** One round trip, in which the registration is told too. */
@@ -79,8 +79,10 @@ export class CachedAccess implements ChannelAccess {
     const tellings = this.#tellings;
     const { claims, headers } = principal ?? { claims: {}, headers: {} };
     const question = { topic: this.#name.sub, role, user, claims, headers };
-    const { channel, ...rights } = await this.#ask(() => openStore(this.#env).rights.ask(question));
+    const { channel, fault, ...rights } = await this.#ask(() => openStore(this.#env).rights.ask(question));
     if (this.#tellings === tellings) this.#remember(channel);
+    if (fault !== null)
+      console.warn(JSON.stringify({ event: "policy failed", channel: this.#name.sub, role, reason: fault }));
     return rights;
   }
 

@@ -23,6 +23,7 @@ import { CachedAccess } from "./access.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
+import { askPolicies } from "./policies.ts";
 import { presenceEntries } from "./presence-entries.ts";
 import type {
   ChannelConfig,
@@ -98,6 +99,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         presenceTimeoutMs: settingsOf(env).presenceTimeoutMs,
         messageTtlMs: settingsOf(env).messageTtlMs,
         maxReplay: settingsOf(env).limits.replay,
+        policies: askPolicies(env, this.#objectName),
         archive: {
           persist: (message, seconds) => this.#persist(message, seconds),
           keep: (messages) => openStore(env).messages.keep(name.sub, messages),
@@ -258,8 +260,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
   }
 
-  /** Members, or the policies that decide, have changed: who is in has to be judged anew. */
-  async reauthorize(): Promise<void> {
+  async reauthorize(users?: readonly string[]): Promise<void> {
+    this.#core.reauthorize(users);
+  }
+
+  async policiesChanged(): Promise<void> {
     this.#core.reauthorize();
     this.#clients.reauthorizeAll();
   }
@@ -280,7 +285,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   async ban(user: string, until: number | null): Promise<boolean> {
     const added = this.#access.bans.add(user, until);
-    if (added) this.#core.reauthorize();
+    if (added) this.#core.reauthorize([user]);
     return added;
   }
 
@@ -344,21 +349,19 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before. */
   async changes(batch: Batch): Promise<{ taken: boolean }> {
     const { seq } = this.#core.position;
-    const taken = this.#core.changes(batch);
+    const taken = await this.#core.changes(batch);
     // A change comes to its table's own feed and to those of whole schemas: it is counted once.
     if (!this.#name.sub.endsWith(".*")) this.#tally.changed(this.#core.position.seq - seq);
     return { taken };
   }
 
   /**
-   * Takes messages that were inserted into `realtime.messages`, in their order, each once; answers those that are too
-   * large. `moved`: the name is registered as the other kind of room, which is to take them. `stale`: a newer listener
-   * has delivered before.
+   * Takes messages that were inserted into `realtime.messages`, in their order, each once, and answers those that are too
+   * large. `stale`: a newer listener has delivered before. The row says in which room they belong, by what the channel was
+   * registered as when they were inserted: what is remembered here may be older.
    */
-  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "moved" | "stale"> {
-    // While PostgreSQL is away what the row says must do: it knew the registration when it was inserted.
+  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "stale"> {
     const registration = await this.#access.registration().catch(() => null);
-    if (registration !== null && isPrivateType(registration.type) !== (this.#name.kind === "private")) return "moved";
     const most = registration?.limits.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
     const large = new Set(broadcasts.filter(({ payload }) => exceeds(payload, most)));
     const fitting = broadcasts.filter((broadcast) => !large.has(broadcast));

@@ -5,6 +5,7 @@ import { Gateway } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
 import type { SessionRecord } from "../../gateway/session.ts";
 import type { Tally } from "../../gateway/tally.ts";
+import { toBase64 } from "../../protocol/base64.ts";
 import type { Timers } from "../../protocol/timers.ts";
 import { parseTopic } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
@@ -54,6 +55,7 @@ export function makeGateway(
     store: new SqliteSessionStore(tables, timers, own),
     postgres: askPostgres(env),
     id: () => crypto.randomUUID(),
+    digest,
     openLink,
     limits: settingsOf(env).limits,
     databaseReady: () => openStore(env).listener.isReady(),
@@ -66,6 +68,12 @@ export function makeGateway(
   }
   gateway.restore(sockets);
   return gateway;
+}
+
+/** The first 132 bits of SHA-256, base64url. */
+async function digest(text: string): Promise<string> {
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+  return toBase64(bytes).slice(0, 22).replaceAll("+", "-").replaceAll("/", "_");
 }
 
 /** Takes over a client's upgrade request, which carries the session that the Worker has authenticated. */

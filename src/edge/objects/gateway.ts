@@ -77,7 +77,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   /** A channel lost this gateway's link. Being called is enough: the constructor has opened all links again. */
   wake(): void {}
 
-  async reauthorize(): Promise<void> {
+  async policiesChanged(): Promise<void> {
     this.#core.reauthorizeAll();
   }
 

@@ -9,6 +9,7 @@ const MAX_ANSWERS = 1_000;
 
 interface Asked {
   readonly answer: Promise<Rights>;
+  readonly user: string | null;
   /** Unix ms. */
   readonly at: number;
 }
@@ -28,7 +29,7 @@ export class RightsCache {
     const key = JSON.stringify([role, user, principal]);
     const known = this.#asked.get(key);
     if (known !== undefined && known.at >= Math.max(notBefore, now - FRESH_MS)) return known.answer;
-    const asked = { answer: this.#ask(joiner), at: now };
+    const asked = { answer: this.#ask(joiner), user, at: now };
     this.#asked.delete(key);
     this.#asked.set(key, asked);
     for (const oldest of this.#asked.keys()) {
@@ -41,7 +42,9 @@ export class RightsCache {
     return asked.answer;
   }
 
-  clear(): void {
-    this.#asked.clear();
+  /** Forgets what was answered for these users, or for everybody. */
+  forget(users?: readonly string[]): void {
+    if (users === undefined) return this.#asked.clear();
+    for (const [key, { user }] of this.#asked) if (user !== null && users.includes(user)) this.#asked.delete(key);
   }
 }

@@ -58,7 +58,7 @@ export interface Totals {
 }
 
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
-export type Sender = Required<Omit<Joiner, "session">>;
+export type Sender = Required<Omit<Joiner, "session" | "viewer">>;
 
 /** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
@@ -112,14 +112,19 @@ export interface ChannelRpc extends HolderRpc {
    * told the same again changes nothing.
    */
   configure(config: ChannelConfig | null): Promise<void>;
-  /** Members, or the policies that decide, have changed: who is in has to be judged anew. */
-  reauthorize(): Promise<void>;
+  /** These members of the channel, or any of them, have changed: who is in is judged anew. */
+  reauthorize(users?: readonly string[]): Promise<void>;
+  /** Policies have changed: so is everybody whose socket this object holds. */
+  policiesChanged(): Promise<void>;
   /** Sends a message for somebody without a socket. Null: it was sent, and is durable. */
   post(sender: Sender, message: PostedMessage): Promise<Unposted | null>;
 }
 
 /** Gateway object, named `<location>-<shard>`. */
-export type GatewayRpc = HolderRpc;
+export interface GatewayRpc extends HolderRpc {
+  /** Policies have changed: everybody in a private channel is judged anew. */
+  policiesChanged(): Promise<void>;
+}
 
 /** Directory object: one, named `directory`. Knows who lives; is told in batches; is never on a message's path. */
 export interface DirectoryRpc {
