@@ -3,6 +3,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Tallied } from "../../gateway/tally.ts";
 import { type Block, MAX_BLOCKS } from "../../protocol/blocks.ts";
 import { openStore } from "../../store/store.ts";
+import { forEachAtOnce } from "../at-once.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { Counters, counterTables } from "./counters.ts";
 import type { ChannelRpc, DirectoryRpc, PresenceEntry, Totals } from "./rpc.ts";
@@ -94,11 +95,18 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   /** False: one could not be reached. */
   async #tellHolders(): Promise<boolean> {
     const blocks = this.#blocks();
-    const told = await Promise.allSettled([
-      ...this.#names("gateway").map((name) => this.env.GATEWAY.getByName(name).enforce(blocks)),
-      ...this.#names("channel").map((name) => this.env.CHANNEL.getByName(name).enforce(blocks)),
-    ]);
-    return told.every(({ status }) => status === "fulfilled");
+    const holders = [
+      ...this.#names("gateway").map((name) => () => this.env.GATEWAY.getByName(name).enforce(blocks)),
+      ...this.#names("channel").map((name) => () => this.env.CHANNEL.getByName(name).enforce(blocks)),
+    ];
+    let reached = true;
+    // One that fails keeps none of the others from being told.
+    await forEachAtOnce(holders, (tell) =>
+      tell().catch(() => {
+        reached = false;
+      }),
+    );
+    return reached;
   }
 
   async expirePresence(ms: number): Promise<number> {
