@@ -473,7 +473,7 @@ export class Channel {
     ];
     if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
     // Whatever keeps it is tried again.
-    this.archiving.run().catch(() => {});
+    if (this.#ports.access.known() !== null) this.archiving.run().catch(() => {});
   }
 }
 

@@ -135,8 +135,8 @@ export interface Registration {
 export interface ChannelAccess {
   /** How the name is registered; null for an open channel. */
   registration(): Promise<Registration | null>;
-  /** The registration as it was last heard of; undefined: not in this life. */
-  known(): Registration | null | undefined;
+  /** The registration as it was last heard of, in this life or an earlier one. */
+  known(): Registration | null;
   /** What somebody may do in this private room, not as it was known before `notBefore` (unix ms). */
   rights(joiner: Joiner, notBefore: number): Promise<Rights>;
   /**

@@ -31,6 +31,8 @@ export class CachedAccess implements ChannelAccess {
   #asking: Promise<Registration | null> | undefined;
   /** How often a registration was told: what PostgreSQL was asked for before counts less than what was told since. */
   #tellings = 0;
+  /** What an earlier life has left of it. */
+  #kept: { readonly value: Registration | null } | undefined;
   readonly bans: Bans;
   readonly #ask = patiently();
   readonly #rights = new RightsCache((joiner) => this.#askRights(joiner));
@@ -48,8 +50,10 @@ export class CachedAccess implements ChannelAccess {
     return this.#lookup();
   }
 
-  known(): Registration | null | undefined {
-    return this.#registration?.value;
+  known(): Registration | null {
+    if (this.#registration !== undefined) return this.#registration.value;
+    this.#kept ??= { value: parseRegistration(this.#store.get("registration") ?? "null") };
+    return this.#kept.value;
   }
 
   rights(joiner: Joiner, notBefore: number): Promise<Rights> {
