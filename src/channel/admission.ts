@@ -4,14 +4,22 @@ import { mayJoin, type Rights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
 import type { ChannelAccess, ChannelType } from "./ports.ts";
 
-/** Whether the joiner may come in: who may read something (protocol.md §12). `notBefore`: unix ms, see ChannelAccess. */
+/** How somebody is judged. */
+export interface Asking {
+  /** Unix ms, see ChannelAccess. */
+  readonly notBefore?: number;
+  /** They join: where joining makes a member, they become one. */
+  readonly entering?: boolean;
+}
+
+/** Whether the joiner may come in: who may read something (protocol.md §12). */
 export async function admit(
   name: ObjectName,
   joiner: Joiner,
   access: ChannelAccess,
-  notBefore = 0,
+  asking: Asking = {},
 ): Promise<Admission> {
-  const verdict = await judge(name, joiner, access, notBefore);
+  const verdict = await judge(name, joiner, access, asking);
   return verdict.ok && verdict.rights !== undefined && !mayJoin(verdict.rights) ? unauthorized(name.sub) : verdict;
 }
 
@@ -23,8 +31,11 @@ export async function judge(
   { kind }: ObjectName,
   joiner: Joiner,
   access: ChannelAccess,
-  notBefore = 0,
+  { notBefore = 0, entering = false }: Asking = {},
 ): Promise<Admission> {
+  if (joiner.role !== "service_role" && access.isBanned(joiner.user)) {
+    return refuse("Unauthorized: You are banned from this Channel");
+  }
   try {
     if (kind === "feed") return (await access.table()) !== null ? { ok: true } : refuse(NOT_CAPTURED);
     // First, where it is needed: its answer tells the registration too.
@@ -34,7 +45,13 @@ export async function judge(
     if (isPrivate !== (kind === "private")) {
       return { ...refuse("registered otherwise"), moved: isPrivate ? "private" : "public" };
     }
-    return { ok: true, ...(rights && { rights }), ...(registration && { limits: registration.limits }) };
+    const limits = registration && { limits: registration.limits };
+    if (registration?.type !== "presence" || joiner.role === "service_role") {
+      return { ok: true, ...(rights && { rights }), ...limits };
+    }
+    // Who is in cannot be guessed, public room or not.
+    const membership = await access.membership(joiner, entering).catch(() => undefined);
+    return membership === undefined ? away : { ok: true, rights: membership, ...limits };
   } catch {
     if (kind === "public" || (kind === "private" && joiner.role === "service_role")) return { ok: true };
     return away;

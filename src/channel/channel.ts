@@ -16,7 +16,8 @@ import { comparePositions, type Position } from "../protocol/positions.ts";
 import type { StoredBroadcast } from "../protocol/reports.ts";
 import { allRights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
-import { admit, away, unauthorized } from "./admission.ts";
+import { type Asking, admit, away, unauthorized } from "./admission.ts";
+import { Archiving } from "./archiving.ts";
 import { Feed } from "./feed.ts";
 import { Listeners } from "./listeners.ts";
 import { Parcel } from "./parcel.ts";
@@ -41,6 +42,7 @@ type Call<T extends Up["t"]> = Extract<Up, { t: T }>;
 export class Channel {
   readonly name: ObjectName;
   readonly presence: Presence;
+  readonly archiving: Archiving;
   readonly #ports: ChannelPorts;
   readonly #ring: Ring;
   readonly #sequence: Sequence;
@@ -68,6 +70,7 @@ export class Channel {
     this.name = name;
     this.#ports = ports;
     this.#ring = new Ring(ports.store);
+    this.archiving = new Archiving(this.#ring, ports);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
     this.#listeners = new Listeners(ports.store);
     this.#feed = new Feed(ports, this.#links);
@@ -181,7 +184,7 @@ export class Channel {
     const viewers = joiner.viewer === undefined ? [] : [joiner.viewer];
     // From here on nothing is judged without them.
     for (const viewer of viewers) this.#feed.viewers.add(link.gateway, viewer);
-    const admission = await this.#judge(joiner);
+    const admission = await this.#judge(joiner, { entering: true });
     if (!admission.ok) return link.send({ t: "joined", call, result: admission });
     // Known since the admission; for who may come in without knowing, it is no matter.
     const table = this.name.kind === "feed" ? await this.#ports.access.table().catch(() => null) : null;
@@ -195,7 +198,8 @@ export class Channel {
       const missed = resume === undefined || !hears ? undefined : this.#after(resume);
       recovered = missed !== undefined;
       const most = admission.limits?.replay ?? this.#ports.maxReplay;
-      return missed ?? (replay === undefined ? [] : this.#ring.newest(Math.min(replay.limit, most), replay.since));
+      if (missed !== undefined || replay === undefined) return missed ?? [];
+      return this.#ring.newest(Math.min(replay.limit, most), Math.max(replay.since, this.#kept));
     };
     return this.#feed.past(past, viewers, (messages) => {
       const result: Joined = {
@@ -208,6 +212,11 @@ export class Channel {
       for (const message of messages ?? []) link.send({ t: "replay", session: joiner.session, ...message });
       if (presence && read.presence === "granted") this.#sendState(link, joiner.session);
     });
+  }
+
+  /** Messages sent before this (unix ms) are too old to be had. */
+  get #kept(): number {
+    return this.#ports.timers.now() - this.#ports.messageTtlMs;
   }
 
   #sendState(link: Link, session: string): void {
@@ -233,16 +242,16 @@ export class Channel {
 
   /** Answers what a member may do now, and whether they may stay at all. */
   async #admit(link: Link, { call, joiner, notBefore, presence }: Call<"admit">): Promise<void> {
-    const result = await this.#judge(joiner, notBefore);
+    const result = await this.#judge(joiner, { notBefore });
     link.send({ t: "admitted", call, result });
     if (presence && result.ok && result.rights?.read.presence === "granted") this.#sendState(link, joiner.session);
   }
 
   /** Judges somebody by what holds when the answer comes: what was reported while it was asked may be against it. */
-  async #judge(joiner: Joiner, notBefore = 0): Promise<Admission> {
+  async #judge(joiner: Joiner, asking: Asking): Promise<Admission> {
     for (let turn = 0; turn < MAX_JUDGEMENTS; turn++) {
       const reports = this.#reports;
-      const admission = await admit(this.name, joiner, this.#ports.access, notBefore);
+      const admission = await admit(this.name, joiner, this.#ports.access, asking);
       if (reports === this.#reports) return admission;
     }
     return away;
@@ -268,6 +277,7 @@ export class Channel {
       this.#writeIn(wait);
     }
     this.#send(message);
+    this.archiving.note();
     return message;
   }
 
@@ -388,7 +398,7 @@ export class Channel {
     const known = this.#known(judgement);
     const drafts = broadcasts.map(({ id, event, payload }): Draft => {
       const body = broadcastBody(event, payload);
-      return { id, from: null, sender: null, event: "broadcast", name: event, body };
+      return { id, from: null, sender: null, event: "broadcast", name: event, body, stored: true };
     });
     this.#take(drafts.filter(({ id }) => !known.has(id)));
     return true;
@@ -413,16 +423,11 @@ export class Channel {
     return this.#links.size === 0 && this.name.kind === "feed" && this.name.sub.endsWith(".*");
   }
 
-  /** How many messages of the ring were sent at `since` (unix ms) or later. */
-  countSince(since: number): number {
-    return this.#ring.countSince(since);
-  }
-
   /** The newest messages up to `limit`, or with `since` (unix ms) the first ones from then on; oldest first. */
   history(limit: number, since?: number): Message[] {
-    if (since === undefined) return this.#ring.newest(limit, 0);
+    if (since === undefined) return this.#ring.newest(limit, this.#kept);
     const found: Message[] = [];
-    for (const message of this.#ring.since(since)) {
+    for (const message of this.#ring.since(Math.max(since, this.#kept))) {
       if (found.length >= limit) break;
       found.push(message);
     }
@@ -453,24 +458,38 @@ export class Channel {
     this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
   }
 
+  /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
+  expire(ms: number): number {
+    const now = this.#ports.timers.now();
+    const before = this.presence.list().length;
+    this.#tell(this.presence.drop(({ session, seenAt }) => session === null && seenAt <= now - ms, now));
+    return before - this.presence.list().length;
+  }
+
+  /** Puts everybody out. With `rejoin` they may come back at once. */
+  putOut(reason: string, rejoin: boolean): void {
+    for (const link of this.#links.values()) link.send({ t: "gone", reason, rejoin });
+  }
+
   /** Ends the channel for everybody in it, and forgets ring and presence. With `rejoin` they may come back at once. */
   clear(reason: string, rejoin: boolean): void {
-    for (const link of this.#links.values()) link.send({ t: "gone", reason, rejoin });
+    this.putOut(reason, rejoin);
     this.#ring.clear();
     this.presence.clear();
     this.#ports.store.clear();
     this.#sequence.forget();
+    this.archiving.skipTo(this.position.seq);
   }
 
   /** What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. */
   alarm(): void {
     const now = this.#ports.timers.now();
-    const silent = now - this.#ports.presenceTimeoutMs;
+    this.expire(this.#ports.presenceTimeoutMs);
     this.#tell(
-      this.presence.drop(({ gateway, session, seenAt }) => {
-        if (session === null) return seenAt <= silent;
-        return gateway !== null && (this.#missing.get(gateway) ?? Number.POSITIVE_INFINITY) <= now;
-      }, now),
+      this.presence.drop(
+        ({ gateway }) => gateway !== null && (this.#missing.get(gateway) ?? Number.POSITIVE_INFINITY) <= now,
+        now,
+      ),
     );
     for (const [gateway, until] of this.#missing) if (until <= now) this.#missing.delete(gateway);
     const due = [
@@ -481,6 +500,8 @@ export class Channel {
         .map(({ seenAt }) => seenAt + this.#ports.presenceTimeoutMs),
     ];
     if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
+    // Whatever keeps it is tried again.
+    if (this.#ports.access.known() !== null) this.archiving.run().catch(() => {});
   }
 }
 

@@ -2,7 +2,7 @@
 
 import type { JsonText } from "../protocol/json.ts";
 import type { ChannelLimits } from "../protocol/limits.ts";
-import type { Body, Down, Joiner, Viewer } from "../protocol/link.ts";
+import type { Body, Down, Joiner, Message, Viewer } from "../protocol/link.ts";
 import type { Rights } from "../protocol/rights.ts";
 import type { Table } from "../protocol/tables.ts";
 import type { Timers } from "../protocol/timers.ts";
@@ -76,6 +76,8 @@ export interface ChannelPorts {
   id(): string;
   /** A user tracked without a socket is offline after this long without a sign of life. */
   readonly presenceTimeoutMs: number;
+  /** How long a message can be had. */
+  readonly messageTtlMs: number;
   /** Most messages that a replay by time delivers, unless the channel says otherwise. */
   readonly maxReplay: number;
   /** Who may do what; answers from what is cached wherever it can. */
@@ -117,6 +119,8 @@ export interface Policies {
 export interface Archive {
   /** Keeps a message for so many seconds. False when that could not be done. */
   persist(message: { id: string; name: string; body: Body }, seconds: number): Promise<boolean>;
+  /** Keeps messages of a registered channel, each once by its id. Rejects when PostgreSQL does not answer. */
+  keep(messages: readonly Message[]): Promise<void>;
 }
 
 export type ChannelType = "public" | "private" | "presence" | "direct";
@@ -131,8 +135,17 @@ export interface Registration {
 export interface ChannelAccess {
   /** How the name is registered; null for an open channel. */
   registration(): Promise<Registration | null>;
+  /** The registration as it was last heard of, in this life or an earlier one. */
+  known(): Registration | null;
   /** What somebody may do in this private room, not as it was known before `notBefore` (unix ms). */
   rights(joiner: Joiner, notBefore: number): Promise<Rights>;
+  /**
+   * What somebody may do in this presence channel: everything for its members, and for who becomes one by `entering`,
+   * nothing for others.
+   */
+  membership(joiner: Joiner, entering: boolean): Promise<Rights>;
+  /** Whether a user may not be here at all. */
+  isBanned(user: string | null): boolean;
   /** Has the rights of these users, or of everybody, asked for anew. */
   forgetRights(users?: readonly string[]): void;
   /** The table of this feed; null when nobody captures it. */

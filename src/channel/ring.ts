@@ -36,6 +36,11 @@ export class Ring {
     return this.#index[0]?.first ?? this.#pending[0]?.seq;
   }
 
+  /** The newest number, written or not; 0 for an empty ring. */
+  get last(): number {
+    return this.#pending.at(-1)?.seq ?? this.lastWritten;
+  }
+
   get hasPending(): boolean {
     return this.#pending.length > 0;
   }
@@ -81,16 +86,6 @@ export class Ring {
       for (const { id } of headersOf(this.#store.ringBody(entry.slot) ?? "[]\n")) yield id;
     }
     for (const { id } of this.#pending) yield id;
-  }
-
-  /** How many messages were sent at `since` (unix ms) or later; no body is decoded for it. */
-  countSince(since: number): number {
-    let count = this.#pending.filter(({ at }) => at >= since).length;
-    for (const entry of this.#index) {
-      if (entry.at < since) continue;
-      count += headersOf(this.#store.ringBody(entry.slot) ?? "[]\n").filter(({ at }) => at >= since).length;
-    }
-    return count;
   }
 
   /** Messages after `seq`, oldest first. */

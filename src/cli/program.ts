@@ -2,9 +2,13 @@
 import { Command, CommanderError } from "commander";
 import project from "../../package.json" with { type: "json" };
 import { channelCommands } from "./commands/channel.ts";
+import { cleanupCommand } from "./commands/cleanup.ts";
+import { controlCommands } from "./commands/control.ts";
+import { eventsCommand } from "./commands/events.ts";
 import { listenCommand } from "./commands/listen.ts";
 import { messageCommands } from "./commands/message.ts";
 import { presenceCommands } from "./commands/presence.ts";
+import { statsCommand } from "./commands/stats.ts";
 import { subscriptionCommands } from "./commands/subscription.ts";
 import { systemCommands } from "./commands/system.ts";
 import { CliError, EXIT, type ExitCode, ToldError } from "./errors.ts";
@@ -67,7 +71,11 @@ function realtimeCommands(realtime: Command): void {
   listenCommand(realtime);
   channelCommands(realtime);
   messageCommands(realtime);
+  eventsCommand(realtime);
   presenceCommands(realtime);
+  controlCommands(realtime);
+  statsCommand(realtime);
+  cleanupCommand(realtime);
 }
 
 /** The group of commands that the arguments name, when they name none of its commands. */

@@ -44,6 +44,7 @@ export interface Settings {
   /** Sockets on one gateway. */
   readonly gatewaySockets: number;
   readonly presenceTimeoutMs: number;
+  readonly messageTtlMs: number;
   readonly limits: Limits;
   /** Connections of one address; 0: as many as it likes. */
   readonly connectionsPerMinute: number;
@@ -78,6 +79,7 @@ export function settingsOf(env: Env): Settings {
       Math.ceil(data.REALTIME_MAX_CONNECTIONS / data.REALTIME_GATEWAYS),
     ),
     presenceTimeoutMs: data.REALTIME_PRESENCE_TIMEOUT * 1000,
+    messageTtlMs: data.REALTIME_MESSAGE_TTL * 1000,
     limits: limitsFrom(data),
     connectionsPerMinute: data.REALTIME_CONNECTIONS_PER_MINUTE,
     ipHeader: data.REALTIME_IP_HEADER,

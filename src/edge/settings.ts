@@ -19,6 +19,8 @@ export const tuning = z.object({
   REALTIME_MAX_CONNECTIONS: whole(1, 10_000_000).default(10_000),
   /** Seconds until a user tracked without a socket is offline. */
   REALTIME_PRESENCE_TIMEOUT: whole(1, 86_400).default(300),
+  /** Seconds for which a message can be had again. */
+  REALTIME_MESSAGE_TTL: whole(1, 31_536_000).default(86_400),
   // The limits, see protocol/limits.ts. A rate of 0 is none.
   REALTIME_MESSAGES_PER_MINUTE: whole(0, mostOf.perMinute).default(defaultLimits.messagesPerMinute),
   REALTIME_PRESENCE_PER_MINUTE: whole(0, mostOf.perMinute).default(defaultLimits.presencePerMinute),

@@ -1,24 +1,40 @@
 // Fan-out: what comes from a channel, made into frames once and sent to everybody in the room who may have it.
 import { encodeFrame } from "../protocol/codec.ts";
 import type { PresenceDiff, PresenceState } from "../protocol/link.ts";
+import type { Timers } from "../protocol/timers.ts";
 import type { Binding, Selection } from "./bindings.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame, Outgoing } from "./outgoing.ts";
 import type { Deliveries, Room } from "./room.ts";
 import type { Session } from "./session.ts";
+import type { Tally } from "./tally.ts";
 
 export class FanOut implements Deliveries {
-  readonly #send: (session: Session, frame: Frame) => void;
+  readonly #send: (session: Session, frame: Frame) => boolean;
+  readonly #timers: Timers;
+  readonly #tally: Tally;
 
   readonly #undecided: (membership: Membership) => void;
 
-  /** `undecided` hears of members of whom could not be found out in time whether their filters let a change through. */
-  constructor(send: (session: Session, frame: Frame) => void, undecided: (membership: Membership) => void) {
+  /**
+   * `send` answers whether the session still is there. `undecided` hears of members of whom could not be found out in time
+   * whether their filters let a change through.
+   */
+  constructor(
+    send: (session: Session, frame: Frame) => boolean,
+    undecided: (membership: Membership) => void,
+    timers: Timers,
+    tally: Tally,
+  ) {
     this.#send = send;
     this.#undecided = undecided;
+    this.#timers = timers;
+    this.#tally = tally;
   }
 
   messages(room: Room, batch: readonly Outgoing[]): void {
+    const now = this.#timers.now();
+    for (const { message } of batch) this.#tally.timed(now - message.at);
     for (const membership of room.members.values()) {
       const { session } = membership;
       if (membership.rights.read.broadcast !== "granted") continue;
@@ -49,7 +65,11 @@ export class FanOut implements Deliveries {
   }
 
   #offer(session: Session, frame: Frame | undefined): void {
-    if (frame !== undefined) this.#send(session, frame);
+    if (frame !== undefined) this.#deliver(session, frame);
+  }
+
+  #deliver(session: Session, frame: Frame): void {
+    this.#tally.delivered(this.#send(session, frame));
   }
 
   replay(room: Room, session: string, outgoing: Outgoing): void {
@@ -64,7 +84,7 @@ export class FanOut implements Deliveries {
 
   state(room: Room, session: string | null, state: PresenceState): void {
     const payload = JSON.stringify(state);
-    const send = ({ session: to, topic, joinRef }: Membership): void =>
+    const send = ({ session: to, topic, joinRef }: Membership): boolean =>
       this.#send(to, encodeFrame(to.version, joinRef, null, topic, "presence_state", payload));
     if (session === null) {
       for (const member of room.members.values()) if (member.presenceEnabled && seesPresence(member)) send(member);

@@ -1,5 +1,6 @@
 // A gateway: holds client sockets, speaks the wire protocol with them, and carries their channels over links.
 
+import { Blocks } from "../protocol/blocks.ts";
 import type { Claims } from "../protocol/claims.ts";
 import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
@@ -14,6 +15,7 @@ import { isFeedObject, isPrivateObject, parseTopic } from "../protocol/topics.ts
 import { viewerOf } from "../protocol/viewers.ts";
 import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
+import { refusalFor } from "./control.ts";
 import { FanOut } from "./fan-out.ts";
 import type { Opened, Waiting } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
@@ -34,11 +36,9 @@ import { echoWishes } from "./wishes.ts";
 
 export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
+  readonly blocks = new Blocks();
   readonly #rooms = new Map<string, Room>();
-  readonly #fanOut = new FanOut(
-    (session, frame) => this.send(session, frame),
-    (membership) => this.#undecided(membership),
-  );
+  readonly #fanOut: FanOut;
   /** Who has been told that a filter of theirs takes too long. */
   readonly #toldUndecided = new WeakSet<Membership>();
   readonly timers: Timers;
@@ -50,12 +50,19 @@ export class Gateway implements RoomEvents {
     this.#ports = ports;
     this.timers = ports.timers;
     this.postgres = ports.postgres;
+    this.#fanOut = new FanOut(
+      (session, frame) => this.send(session, frame),
+      (membership) => this.#undecided(membership),
+      ports.timers,
+      ports.tally,
+    );
   }
 
   /** Takes over a new socket. */
   open(record: SessionRecord, socket: Socket): void {
     this.sessions.set(record.id, this.#session(record, socket));
     this.#ports.store.putSession(record);
+    this.#ports.tally.connected(this.sessions.size);
     this.timers.alarm(this.now() + SWEEP_MS);
   }
 
@@ -82,7 +89,8 @@ export class Gateway implements RoomEvents {
   restore(sockets: ReadonlyMap<string, Socket>): void {
     const { store } = this.#ports;
     const positions = store.positions();
-    for (const record of store.sessions()) {
+    const records = store.sessions();
+    for (const record of records) {
       const socket = sockets.get(record.id);
       if (socket === undefined) store.deleteSession(record.id);
       else this.sessions.set(record.id, this.#session(record, socket));
@@ -109,6 +117,7 @@ export class Gateway implements RoomEvents {
       const parts = { ...record, session, room, bindings, viewer, rights, limits, refused, named };
       this.#enter(this.#membership(parts));
     }
+    if (records.length > 0) this.#ports.tally.connected(this.sessions.size);
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
     for (const room of this.#rooms.values()) room.open();
@@ -214,10 +223,16 @@ export class Gateway implements RoomEvents {
   }
 
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
-    if (token !== undefined) return this.#ports.verify(token);
+    if (token !== undefined) return this.#unblocked(await this.#ports.verify(token));
     const late = secondsLate(session.claims, this.now());
-    if (late < 0) return session.claims;
+    if (late < 0) return this.#unblocked(session.claims);
     throw new JoinRefused(`InvalidJWTToken: Token has expired ${Math.round(late)} seconds ago`);
+  }
+
+  #unblocked(claims: Claims): Claims {
+    const block = this.blocks.of(claims, this.now());
+    if (block !== undefined) throw new JoinRefused(`Unauthorized: ${refusalFor(block)}`);
+    return claims;
   }
 
   viewerOf(claims: Claims): Promise<Viewer> {
@@ -408,10 +423,15 @@ export class Gateway implements RoomEvents {
     this.send(session, encodeFrame(session.version, joinRef, null, topic, "system", payload));
   }
 
-  send(session: Session, frame: Frame): void {
+  /** Sends a frame. False: it had to be closed instead. */
+  send(session: Session, frame: Frame): boolean {
     session.unread += frame.length;
-    if (session.unread > MAX_UNREAD_BYTES) return this.end(session, closes.tooSlow);
+    if (session.unread > MAX_UNREAD_BYTES) {
+      this.end(session, closes.tooSlow);
+      return false;
+    }
     session.socket.send(frame);
+    return true;
   }
 
   /** Ends a socket, saying why. */
@@ -425,6 +445,7 @@ export class Gateway implements RoomEvents {
     const session = this.sessions.get(id);
     if (session === undefined) return;
     this.sessions.delete(id);
+    this.#ports.tally.connected(this.sessions.size);
     for (const topic of [...session.topics.values()]) if (topic.state === "joined") this.#leave(topic.membership);
     session.topics.clear();
     this.#ports.store.deleteSession(id);

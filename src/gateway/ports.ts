@@ -11,6 +11,7 @@ import type { BindingRecord } from "./bindings.ts";
 import type { CapturedTables } from "./captured.ts";
 import type { Waiting } from "./feeds.ts";
 import type { SessionRecord } from "./session.ts";
+import type { Tally } from "./tally.ts";
 import type { Wish } from "./wishes.ts";
 
 /** A client's socket. Neither call throws: a socket that is closing takes nothing any more. */
@@ -101,6 +102,7 @@ export interface GatewayPorts {
   readonly store: SessionStore;
   readonly timers: Timers;
   readonly postgres: Postgres;
+  readonly tally: Tally;
   /** A new unique id (UUID). */
   id(): string;
   /** A digest of a text that no two texts share, some 16 characters or more. */

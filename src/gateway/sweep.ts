@@ -12,20 +12,26 @@ export const SWEEP_MS = 30_000;
 
 /** Closes sockets that have been silent too long (protocol.md §1.5), and ends what an expired token had opened. */
 export function sweep(gateway: Gateway): void {
-  const now = gateway.now();
+  closeSilent(gateway, gateway.limits.idleMs);
   const named: Membership[] = [];
   for (const session of [...gateway.sessions.values()]) {
-    const patience = onlyListens(session) ? LISTENER_IDLE_MS : gateway.limits.idleMs;
-    if (session.lastSeen < now - patience) gateway.end(session, closes.idle);
-    else {
-      for (const membership of membershipsOf(session)) {
-        visit(gateway, membership);
-        if (membership.named !== null) named.push(membership);
-      }
+    for (const membership of membershipsOf(session)) {
+      visit(gateway, membership);
+      if (membership.named !== null) named.push(membership);
     }
   }
   gateway.forgetViewers();
   void gateway.namedTables.sweep(named);
+}
+
+/** Closes sockets that have been silent for so many milliseconds; answers how many. */
+export function closeSilent(gateway: Gateway, ms: number): number {
+  const now = gateway.now();
+  const silent = [...gateway.sessions.values()].filter(
+    (session) => session.lastSeen < now - (onlyListens(session) ? LISTENER_IDLE_MS : ms),
+  );
+  for (const session of silent) gateway.end(session, closes.idle);
+  return silent.length;
 }
 
 function visit(gateway: Gateway, membership: Membership): void {

@@ -61,6 +61,8 @@ export interface Message {
   /** The user's event name. For a row change, the operation again. */
   readonly name: string;
   readonly body: Body;
+  /** It is in `realtime.messages`: it came from there. */
+  readonly stored?: true;
   readonly access?: Access;
   readonly tx?: Transaction;
 }

@@ -38,6 +38,7 @@ Settings, from the environment or from .env in the project directory:
   REALTIME_GATEWAYS         gateways, each with a share of the sockets (1)
   REALTIME_GATEWAY_SOCKETS  sockets on one gateway (32000)
   REALTIME_PRESENCE_TIMEOUT seconds until a user tracked without a socket is offline (300)
+  REALTIME_MESSAGE_TTL      seconds for which a message can be had again (86400)
   REALTIME_JWKS             keys that verify tokens, a JSON Web Key Set: {"keys":[…]}
   REALTIME_JWKS_URL         where such a set is published, https, or http on this machine
   REALTIME_JWT_CLAIMS       claims that every token must have: {"iss":"https://example.com"}

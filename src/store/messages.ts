@@ -1,7 +1,7 @@
 // Messages kept in `realtime.messages`.
 import * as z from "zod";
-import type { Body } from "../protocol/link.ts";
-import type { Query } from "./database.ts";
+import type { Body, Message } from "../protocol/link.ts";
+import { type Query, StoreNotReady, StoreUnavailable } from "./database.ts";
 
 /** A broadcast to be kept. */
 export interface KeptMessage {
@@ -12,10 +12,37 @@ export interface KeptMessage {
   readonly body: Body;
 }
 
+const row = z.object({
+  id: z.string(),
+  event_type: z.string().nullable(),
+  payload: z.unknown(),
+  sender_id: z.string().nullable(),
+  sent_at: z.date(),
+});
+export type ArchivedMessage = z.infer<typeof row>;
+
+const statistics = z.object({
+  total_messages: z.number(),
+  messages_last_hour: z.number(),
+  messages_last_day: z.number(),
+  unique_event_types: z.number(),
+  unique_senders: z.number(),
+});
+const eventCount = z.object({ event_type: z.string(), count: z.number(), last_sent: z.date() });
+const deleted = z.object({ deleted: z.coerce.number() });
+
+const COLUMNS = "m.id, m.event_type, m.payload, m.sender_id, m.sent_at";
+/** Of the channel $1, what can still be had when messages can for $2 seconds. */
+const HELD = `m.channel_id = $1::uuid and m.extension = 'broadcast'
+  and realtime.goes_at(m.sent_at, m.expires_at, make_interval(secs => $2)) > now()`;
+
 export type MessageStore = ReturnType<typeof messageStore>;
 
 /** The part of the store that holds messages. Each call throws what `Query` throws. */
 export function messageStore(query: Query) {
+  const keep = (topic: string, messages: readonly Message[]) =>
+    query(z.object({}), "select realtime.keep_messages($1, $2::json)", [topic, JSON.stringify(messages.map(entry))]);
+
   return {
     /** Keeps a private broadcast that has been sent already, for so many seconds (protocol.md §6.9). */
     async persist({ id, topic, event, body }: KeptMessage, seconds: number): Promise<void> {
@@ -30,7 +57,94 @@ export function messageStore(query: Query) {
         [id, topic, event, json, hex, seconds],
       );
     },
+
+    /**
+     * Keeps messages that a registered channel has sent. One that PostgreSQL cannot hold is left out and logged: it would
+     * be as bad the next time.
+     */
+    async keep(topic: string, messages: readonly Message[]): Promise<void> {
+      try {
+        await keep(topic, messages);
+      } catch (error) {
+        if (error instanceof StoreUnavailable || error instanceof StoreNotReady) throw error;
+        if (messages.length > 1) {
+          const middle = Math.ceil(messages.length / 2);
+          await this.keep(topic, messages.slice(0, middle));
+          return this.keep(topic, messages.slice(middle));
+        }
+        console.warn(JSON.stringify({ event: "not kept", topic, id: messages[0]?.id, reason: String(error) }));
+      }
+    },
+
+    /** The newest messages of a channel, newest first. `ttl`: for how many seconds a message can be had. */
+    async newest(channelId: string, ttl: number, limit: number): Promise<ArchivedMessage[]> {
+      return query(
+        row,
+        `select ${COLUMNS} from realtime.messages m where ${HELD} order by m.sent_at desc, m.seq desc nulls last, m.id desc limit $3`,
+        [channelId, ttl, limit],
+      );
+    },
+
+    /** Messages of a channel since a time (unix ms), oldest first. */
+    async since(channelId: string, ttl: number, since: number, limit: number): Promise<ArchivedMessage[]> {
+      return query(
+        row,
+        `select ${COLUMNS} from realtime.messages m where ${HELD} and m.sent_at >= $4::timestamptz
+         order by m.sent_at, m.seq, m.id limit $3`,
+        [channelId, ttl, limit, new Date(since).toISOString()],
+      );
+    },
+
+    /** Totals of one channel, or (null) of all. */
+    async statistics(channelId: string | null): Promise<z.infer<typeof statistics>> {
+      const [totals] = await query(
+        statistics,
+        `select count(*)::int as total_messages,
+           (count(*) filter (where m.sent_at >= now() - interval '1 hour'))::int as messages_last_hour,
+           (count(*) filter (where m.sent_at >= now() - interval '1 day'))::int as messages_last_day,
+           count(distinct m.event_type)::int as unique_event_types, count(distinct m.sender_id)::int as unique_senders
+         from realtime.messages m
+         where m.extension = 'broadcast' and m.channel_id is not null and ($1::uuid is null or m.channel_id = $1)`,
+        [channelId],
+      );
+      if (totals === undefined) throw new Error("an aggregate has answered no row");
+      return totals;
+    },
+
+    /** How often each event was sent in the last hours, most often first; of messages that are gone, by whole hours. */
+    async events(channelId: string | null, hours: number): Promise<z.infer<typeof eventCount>[]> {
+      return query(
+        eventCount,
+        `select event_type, sum(count)::int as count, max(last_sent) as last_sent from (
+           select m.event_type, count(*) as count, max(m.sent_at) as last_sent from realtime.messages m
+           where m.extension = 'broadcast' and m.event_type is not null and m.channel_id is not null
+             and ($1::uuid is null or m.channel_id = $1) and m.sent_at >= now() - make_interval(hours => $2)
+           group by 1
+           union all
+           select k.event_type, k.count, k.last_sent from realtime.message_counts k
+           where ($1::uuid is null or k.channel_id = $1) and k.last_sent >= now() - make_interval(hours => $2)
+         ) counts group by 1 order by 2 desc, 1`,
+        [channelId, hours],
+      );
+    },
+
+    /**
+     * Deletes what is older than so many seconds, and answers how many messages that were. With `explicit` it does not
+     * matter that a message was to be kept longer.
+     */
+    async expire(seconds: number, explicit: boolean): Promise<number> {
+      const [answer] = await query(
+        deleted,
+        "select realtime.expire_messages(make_interval(secs => $1), $2) as deleted",
+        [seconds, explicit],
+      );
+      return answer?.deleted ?? 0;
+    },
   };
+}
+
+function entry({ id, seq, name, body, sender, at }: Message) {
+  return { id, seq, event: name, sender, at, ...(typeof body === "string" ? { body } : { hex: toHex(body) }) };
 }
 
 function toHex(bytes: Uint8Array): string {

@@ -2,6 +2,7 @@
 import { channelStore } from "./channels.ts";
 import { type DatabaseEnv, openDatabase } from "./database.ts";
 import { listenerStore } from "./listener.ts";
+import { memberStore } from "./members.ts";
 import { messageStore } from "./messages.ts";
 import { rightsStore } from "./rights.ts";
 import { subscriptionStore } from "./subscriptions.ts";
@@ -16,6 +17,7 @@ export function openStore(env: DatabaseEnv) {
   return {
     channels: channelStore(query),
     listener: listenerStore(query),
+    members: memberStore(query),
     messages: messageStore(query),
     rights: rightsStore(query),
     subscriptions: subscriptionStore(query),

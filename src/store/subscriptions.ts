@@ -63,6 +63,20 @@ export function subscriptionStore(query: Query) {
       return ended;
     },
 
+    /** Ends the subscriptions of tables and schemas that are gone; answers how many. */
+    async removeOrphans(): Promise<number> {
+      const [answer] = await query(
+        z.object({ removed: z.number() }),
+        `select count(orphan.ended)::int as removed from (
+           select (realtime.unsubscribe(s.id::text)).id as ended from realtime.subscriptions s
+           where not exists (
+             select from pg_catalog.pg_namespace n left join pg_catalog.pg_class c on c.relnamespace = n.oid
+             where s.table_name in (n.nspname || '.*', n.nspname || '.' || c.relname))
+         ) orphan`,
+      );
+      return answer?.removed ?? 0;
+    },
+
     /** All subscriptions, newest first. */
     async list(): Promise<TableSubscription[]> {
       return query(row, `select ${COLUMNS} from realtime.subscriptions order by created_at desc, table_name`);

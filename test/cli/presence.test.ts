@@ -129,3 +129,45 @@ test("AC-148 AC-149: counts add up; members never seen are offline; a user in tw
     expect(await json("count")).toEqual({ ...before, online: before.online + 1, total: before.total + 1 });
   }, 5_000);
 });
+
+test("AC-150 AC-151: offline sets one channel, or all of a user's", async () => {
+  for (const channel of ["general", "team", "game"]) await nself("track", "eve", channel);
+  const statuses = async () =>
+    Object.fromEntries(
+      (await json("get", "eve")).map(({ channel, status }: Record<string, string>) => [channel, status]),
+    );
+  await vi.waitFor(async () => expect(Object.keys(await statuses())).toHaveLength(3), 5_000);
+  expect(await nself("offline", "eve", "team")).toMatchObject({ code: 0 });
+  expect(await statuses()).toEqual({ general: "online", team: "offline", game: "online" });
+  expect(await nself("offline", "eve")).toMatchObject({ code: 0, stdout: expect.stringContaining("(2 channels)") });
+  expect(await statuses()).toEqual({ general: "offline", team: "offline", game: "offline" });
+  expect(await nself("offline", "nobody")).toMatchObject({ code: 0 });
+});
+
+test("AC-152 AC-153: the statistics add up", async () => {
+  const value = await json("stats");
+  expect(Object.keys(value)).toEqual([
+    ...["online", "away", "offline", "total_users", "total_channels", "average_per_channel"],
+  ]);
+  expect(value.online + value.away + value.offline).toBe(value.total_users);
+  expect((await nself("stats")).stdout).toMatch(
+    /^Presence Statistics:\n\n {2}Total users tracked: +\d+\n {2}Currently online: +\d+\n.*Average presence\/channel: +\d+\n$/s,
+  );
+});
+
+test("AC-154 AC-155 AC-156: cleanup marks the silent offline, and nobody whose socket is open", async () => {
+  const client = createClient(stack.url, stack.anonKey);
+  const channel = client.channel("lobby", { config: { presence: { key: "alive" } } });
+  await new Promise<void>((resolve) => {
+    channel.subscribe((status) => status === "SUBSCRIBED" && resolve());
+  });
+  await channel.track({});
+  await nself("track", "fay", "lobby");
+  expect(await nself("cleanup")).toMatchObject({ code: 0, stdout: expect.stringMatching(/: 0$/m) });
+  await new Promise((resolve) => setTimeout(resolve, 1_100));
+  expect(await nself("cleanup", "1")).toMatchObject({ code: 0, stdout: expect.stringMatching(/: [1-9]/m) });
+  expect(await json("get", "fay", "lobby")).toMatchObject([{ status: "offline" }]);
+  expect(await json("get", "alive", "lobby")).toMatchObject([{ status: "online" }]);
+  expect(await nself("cleanup", "abc")).toMatchObject({ code: 2 });
+  await client.removeAllChannels();
+});

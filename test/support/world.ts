@@ -13,12 +13,13 @@ import { CapturedTables } from "../../src/gateway/captured.ts";
 import { Gateway } from "../../src/gateway/gateway.ts";
 import type { ChannelLink, JoinRecord, LinkEvents, Postgres, SessionStore, Socket } from "../../src/gateway/ports.ts";
 import type { SessionRecord } from "../../src/gateway/session.ts";
+import { Tally } from "../../src/gateway/tally.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
 import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
 import { type Down, decodeLink, encodeLink, type Up } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
-import { noRights } from "../../src/protocol/rights.ts";
+import { allRights, noRights } from "../../src/protocol/rights.ts";
 import type { Timers } from "../../src/protocol/timers.ts";
 import { parseObjectName } from "../../src/protocol/topics.ts";
 
@@ -119,7 +120,10 @@ export class MemorySessionStore implements SessionStore {
 
 const openAccess: ChannelAccess = {
   registration: async () => null,
+  known: () => null,
   rights: async () => noRights,
+  membership: async () => allRights,
+  isBanned: () => false,
   forgetRights: () => {},
   table: async () => ({ columns: [], primaryKey: [] }),
 };
@@ -218,7 +222,8 @@ export class World {
       id: this.id,
       presenceTimeoutMs: 300_000,
       maxReplay: this.limits.replay,
-      archive: { persist: async () => false },
+      messageTtlMs: 86_400_000,
+      archive: { persist: async () => false, keep: async () => {} },
       access: this.access,
       policies: this.policies,
     };
@@ -239,6 +244,7 @@ export class World {
       store,
       timers: this.clock.timers(life),
       postgres: this.postgres,
+      tally: new Tally(() => {}),
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,

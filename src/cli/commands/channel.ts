@@ -6,6 +6,7 @@ import { CliError } from "../errors.ts";
 import { heading, line, list, show, success, warning } from "../output.ts";
 import { admin, answer, segment } from "../server.ts";
 import { count, stamp } from "../time.ts";
+import { memberCommands } from "./member.ts";
 
 const TYPES = ["public", "private", "presence", "direct"] as const;
 type ChannelType = (typeof TYPES)[number];
@@ -40,6 +41,7 @@ export function channelCommands(realtime: Command): void {
     .option("-f, --force", "do not ask")
     .option("-y, --yes", "do not ask")
     .action(remove);
+  memberCommands(channel);
 }
 
 async function create(

@@ -2,9 +2,11 @@
 import type { Command } from "commander";
 import type { CHANNEL_HEADER } from "../../edge/admin/messages.ts";
 import { positive, type ReadOptions, reading, readPayload, text } from "../arguments.ts";
+import { CliError, EXIT } from "../errors.ts";
 import { line, openChannel, progress, show, success, warning } from "../output.ts";
 import { admin, answer, segment } from "../server.ts";
 import { stamp } from "../time.ts";
+import { deleteOlder, showStatistics } from "./events.ts";
 
 const MAX_LIMIT = 1000;
 const channelHeader: typeof CHANNEL_HEADER = "realtime-channel";
@@ -21,11 +23,13 @@ interface Message {
 export function messageCommands(realtime: Command): void {
   realtime
     .command("broadcast")
-    .description("send a message to everybody on a channel")
+    .description("send a message to everybody on a channel; without an event, show what was sent there")
     .argument("<channel>", "slug, id or name", text)
-    .argument("<event>", "any text, such as user.joined", text)
-    .argument("<payload>", "JSON of at most 1 MB, or - to read it from standard input", text)
+    .argument("[event]", "any text, such as user.joined", text)
+    .argument("[payload]", "JSON of at most 1 MB, or - to read it from standard input", text)
     .argument("[sender]", "id of the user who sends it", text)
+    .addHelpText("after", "\n`broadcast cleanup <hours>` deletes the messages of all channels that are older.")
+    .option("--json", "show what was sent as JSON")
     .action(broadcast);
   reading(
     realtime
@@ -47,7 +51,18 @@ export function messageCommands(realtime: Command): void {
   ).action(replay);
 }
 
-async function broadcast(channel: string, event: string, payload: string, sender: string | undefined): Promise<void> {
+async function broadcast(
+  channel: string,
+  event: string | undefined,
+  payload: string | undefined,
+  sender: string | undefined,
+  { json }: { json?: true },
+): Promise<void> {
+  if (event === undefined) return showStatistics(channel, json ? "json" : "text");
+  if (payload === undefined) {
+    if (channel === "cleanup" && /^\d+$/.test(event)) return deleteOlder(Number(event));
+    throw new CliError("missing required argument 'payload'", { exit: EXIT.usage });
+  }
   const pending = admin().channels[":channel"].messages.$post({
     param: { channel: segment(channel) },
     json: { event, payload: await readPayload(payload), ...(sender === undefined ? {} : { sender }) },

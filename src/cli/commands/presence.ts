@@ -1,6 +1,6 @@
 // Commands on presence: presence track, get, online, count.
 import { Argument, type Command } from "commander";
-import { jsonObject, type ReadOptions, reading, text } from "../arguments.ts";
+import { jsonObject, positive, type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, show, success } from "../output.ts";
 import { admin, answer, segment } from "../server.ts";
 import { ago, count, lastSeen } from "../time.ts";
@@ -40,6 +40,60 @@ export function presenceCommands(realtime: Command): void {
   )
     .option("-q, --quiet", "print one number: how many are online or away")
     .action(countUsers);
+  presence
+    .command("offline")
+    .description("say that a user is offline; what an open socket of theirs tracks stays")
+    .argument("<user>", "id of the user", text)
+    .argument("[channel]", "slug, id or name (default: all channels)", text)
+    .action(offline);
+  reading(presence.command("stats").description("show how many users are tracked, and where")).action(stats);
+  presence
+    .command("cleanup")
+    .description("mark users offline who were tracked without a socket and have been silent")
+    .argument("[seconds]", "for how long (default: REALTIME_PRESENCE_TIMEOUT)", positive)
+    .action(cleanup);
+}
+
+async function offline(user: string, channel: string | undefined): Promise<void> {
+  if (channel !== undefined) return track(user, channel, "offline", undefined);
+  const { channels } = await answer(admin().presence[":user"].$delete({ param: { user: segment(user) } }));
+  success(`${user} is offline (${count(channels)} ${channels === 1 ? "channel" : "channels"})`);
+}
+
+async function stats(_json: unknown, { format }: ReadOptions): Promise<void> {
+  const value = await answer(admin().presence.stats.$get());
+  show(format, {
+    value,
+    keys: ["online", "away", "offline", "total_users", "total_channels"],
+    text: () => {
+      heading("Presence Statistics:");
+      line();
+      list(
+        [
+          ["Total users tracked:", count(value.total_users)],
+          ["Currently online:", count(value.online)],
+          ["Currently away:", count(value.away)],
+          ["Currently offline:", count(value.offline)],
+        ],
+        [23],
+      );
+      line();
+      list(
+        [
+          ["Channels with presence:", count(value.total_channels)],
+          ["Average presence/channel:", count(value.average_per_channel)],
+        ],
+        [23],
+      );
+    },
+  });
+}
+
+async function cleanup(seconds: string | undefined): Promise<void> {
+  const { cleaned } = await answer(
+    admin().presence.cleanup.$post({ json: seconds === undefined ? {} : { seconds: Number(seconds) } }),
+  );
+  success(`Users marked offline: ${count(cleaned)}`);
 }
 
 async function track(

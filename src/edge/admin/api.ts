@@ -3,11 +3,16 @@ import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { mostOf } from "../../protocol/limits.ts";
 import { channels } from "./channels.ts";
+import { cleanup } from "./cleanup.ts";
 import { connections } from "./connections.ts";
+import { control } from "./control.ts";
+import { history } from "./history.ts";
+import { members } from "./members.ts";
 import { messages } from "./messages.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { presence } from "./presence.ts";
 import { answerProblem, Problem } from "./problem.ts";
+import { stats } from "./stats.ts";
 import { status } from "./status.ts";
 import { subscriptions } from "./subscriptions.ts";
 
@@ -31,10 +36,15 @@ export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: B
   });
   const routes = api
     .route("/", status)
+    .route("/", stats)
     .route("/channels", channels)
+    .route("/channels", members)
     .route("/channels", messages)
+    .route("/", history)
     .route("/", presence)
+    .route("/cleanup", cleanup)
     .route("/connections", connections)
+    .route("/", control)
     .route("/subscriptions", subscriptions);
   api.all("*", (c) => {
     throw new Problem("not_found", `the admin API has no ${c.req.method} ${c.req.path}`);

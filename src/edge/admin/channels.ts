@@ -3,20 +3,19 @@ import { Hono } from "hono";
 import * as z from "zod";
 import { CHANNEL_TYPES, type ListedChannel, type RegisteredChannel } from "../../store/channels.ts";
 import type { PresenceEntry } from "../objects/rpc.ts";
-import { body, metadata, name, query } from "./input.ts";
-import { configureRooms, findChannel, objectOf } from "./objects.ts";
+import { body, channelMetadata, name, query } from "./input.ts";
+import { archived, configureRooms, findChannel, objectOf } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { slugOf } from "./slug.ts";
 
-const DAY_MS = 86_400_000;
 const typeNames = "public, private, presence or direct";
 const type = z.enum(CHANNEL_TYPES, { error: `must be ${typeNames}` });
 
 const draft = z.strictObject({
   name,
   type: type.optional(),
-  metadata: metadata.optional(),
+  metadata: channelMetadata.optional(),
   /** Overwrite a channel of this slug whose type differs; without it that is a conflict. */
   update: z.boolean().optional(),
 });
@@ -44,12 +43,15 @@ export const channels = new Hono<AdminEnv>()
     const { ports } = c.var;
     const channel = await findChannel(ports, c.req.param("channel"));
     const object = objectOf(ports, channel);
-    const [presence, messages] = await Promise.all([object.presence(), object.count({ since: Date.now() - DAY_MS })]);
+    const [presence, messages] = await Promise.all([
+      object.presence(),
+      archived(ports, channel).then(({ id }) => ports.store.messages.statistics(id)),
+    ]);
     return c.json({
       ...channelView(channel),
       total_members: channel.members,
       online_members: countOnline(presence).get(channel.slug) ?? 0,
-      messages_24h: messages,
+      messages_24h: messages.messages_last_day,
     });
   })
   .delete("/:channel", async (c) => {

@@ -1,6 +1,6 @@
 // Admin API: open client sockets.
 import { Hono } from "hono";
-import type { ConnectionEntry } from "../objects/rpc.ts";
+import type { ConnectionEntry, HolderRpc } from "../objects/rpc.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { secondsSince } from "./time.ts";
 
@@ -11,12 +11,19 @@ export const connections = new Hono<AdminEnv>().get("/", async (c) => {
 
 /** Every open client socket, asked of the objects that hold them. */
 export async function openConnections(ports: AdminPorts): Promise<ConnectionEntry[]> {
+  return (await heldBy(ports, (holder) => holder.connections())).flat();
+}
+
+/** Asks every object that may hold client sockets. */
+export async function heldBy<Answer>(
+  ports: AdminPorts,
+  ask: (holder: HolderRpc) => Promise<Answer>,
+): Promise<Answer[]> {
   const { gateways, channels } = await ports.directory().holders();
-  const held = await Promise.all([
-    ...gateways.map((name) => ports.gateway(name).connections()),
-    ...channels.map((name) => ports.channel(name).connections()),
+  return Promise.all([
+    ...gateways.map((name) => ask(ports.gateway(name))),
+    ...channels.map((name) => ask(ports.channel(name))),
   ]);
-  return held.flat();
 }
 
 function connectionView({ id, user, role, channels, gateway, connectedAt, lastSeen }: ConnectionEntry) {

@@ -18,6 +18,15 @@ export const metadata = z
     error: `must not be larger than ${MAX_METADATA_BYTES} bytes of JSON`,
   });
 
+/** That of a channel: what the server itself reads of it must make sense. */
+export const channelMetadata = metadata.refine(
+  ({ max_members: most }) => most === undefined || (Number.isSafeInteger(most) && Number(most) >= 1),
+  { error: "max_members must be a whole number from 1 on" },
+);
+
+/** An age in hours; the most is a hundred years, older than any message. */
+export const ageHours = z.number().int().min(0).max(876_000);
+
 /** Parses the JSON body of a request. */
 export const body = <Schema extends z.ZodType>(schema: Schema) =>
   validator("json", (value, c) => {

@@ -3,10 +3,11 @@ import { Hono } from "hono";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
 import type { RegisteredChannel } from "../../store/channels.ts";
+import type { ArchivedMessage } from "../../store/messages.ts";
 import type { StoredMessage } from "../objects/rpc.ts";
 import { tuning } from "../settings.ts";
 import { body, MAX_NAME_LENGTH, name, query } from "./input.ts";
-import { findRoom, isPrivate } from "./objects.ts";
+import { archived, findRoom, isPrivate } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { parseTime } from "./time.ts";
@@ -58,11 +59,21 @@ export const messages = new Hono<AdminEnv>()
     const { limit, since } = c.req.valid("query");
     const after = since === undefined ? undefined : timeOf(since);
     const { registered, object } = await findRoom(ports, c.req.param("channel"));
+    c.header(CHANNEL_HEADER, registered === undefined ? "open" : "registered");
+    if (registered !== undefined) {
+      await archived(ports, registered);
+      const { id } = registered;
+      const ttl = tuning.parse(c.env).REALTIME_MESSAGE_TTL;
+      const kept =
+        after === undefined
+          ? await ports.store.messages.newest(id, ttl, Number(limit ?? DEFAULT_LIMIT))
+          : await ports.store.messages.since(id, ttl, after, Number(limit ?? MAX_SINCE));
+      return c.json(kept.map(archivedView));
+    }
     const found =
       after === undefined
         ? await object.history({ limit: Number(limit ?? DEFAULT_LIMIT), order: "newest" })
         : await object.history({ limit: Number(limit ?? MAX_SINCE), order: "oldest", since: after });
-    c.header(CHANNEL_HEADER, registered === undefined ? "open" : "registered");
     return c.json(found.map(messageView));
   });
 
@@ -84,6 +95,11 @@ function timeOf(since: string): number {
   );
 }
 
+function archivedView({ id, event_type, payload, sender_id, sent_at }: ArchivedMessage) {
+  const event = event_type ?? "";
+  return { id, event_type: event, payload: payload ?? null, sender_id, sent_at: sent_at.toISOString() };
+}
+
 function messageView({ id, event, payload, sender, at }: StoredMessage) {
-  return { id, event_type: event, payload, sender_id: sender, sent_at: new Date(at).toISOString() };
+  return { id, event_type: event, payload: payload ?? null, sender_id: sender, sent_at: new Date(at).toISOString() };
 }

@@ -23,6 +23,12 @@ export async function configureRooms(ports: AdminPorts, channel: RegisteredChann
   await Promise.all([true, false].map((side) => ports.channel(roomObject(slug, side)).configure(config)));
 }
 
+/** Has all that a channel has said so far in the database. Throws what the store throws. */
+export async function archived<Found extends RegisteredChannel>(ports: AdminPorts, channel: Found): Promise<Found> {
+  if (await objectOf(ports, channel).archive()) return channel;
+  throw new Problem("store_unavailable", "PostgreSQL does not answer: what was sent last is not in it yet");
+}
+
 /** Finds a channel by slug, id or name. Throws the problem `not_found`. */
 export async function findChannel(ports: AdminPorts, reference: string): Promise<ListedChannel> {
   const found = await ports.store.channels.find(reference);

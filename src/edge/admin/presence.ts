@@ -2,12 +2,16 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import type { PresenceEntry, PresenceStatus } from "../objects/rpc.ts";
+import { tuning } from "../settings.ts";
 import { body, metadata, name, path, query } from "./input.ts";
 import { findChannel, objectOf } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { secondsSince } from "./time.ts";
 
 const STATUSES = ["online", "away", "offline"] as const satisfies PresenceStatus[];
+
+/** A year. */
+const MAX_SECONDS = 31_536_000;
 
 const tracked = z.strictObject({
   status: z.enum(STATUSES, { error: "must be online, away or offline" }).optional(),
@@ -25,13 +29,31 @@ export const presence = new Hono<AdminEnv>()
   .get("/presence/count", query(scope), async (c) => {
     const { ports } = c.var;
     const { entries, channelId } = await present(ports, c.req.valid("query").channel);
-    const byUser = new Map<string, PresenceStatus>();
-    for (const { key, status } of entries) byUser.set(key, stronger(byUser.get(key), status));
-    const counts = { online: 0, away: 0, offline: 0 };
-    for (const status of byUser.values()) counts[status]++;
+    const counts = countByStatus(entries);
     // A member who was never seen is offline as well, so that the total is everybody who belongs here.
-    counts.offline += await ports.store.channels.countMembersBesides(channelId, [...byUser.keys()]);
+    const seen = [...new Set(entries.map(({ key }) => key))];
+    counts.offline += await ports.store.channels.countMembersBesides(channelId, seen);
     return c.json({ ...counts, total: counts.online + counts.away + counts.offline });
+  })
+  .get("/presence/stats", async (c) => {
+    const entries = await c.var.ports.directory().presence({});
+    const counts = countByStatus(entries);
+    const total = counts.online + counts.away + counts.offline;
+    const channels = new Set(entries.map(({ channel }) => channel)).size;
+    const average = channels === 0 ? 0 : Math.round(total / channels);
+    return c.json({ ...counts, total_users: total, total_channels: channels, average_per_channel: average });
+  })
+  .post(
+    "/presence/cleanup",
+    body(z.strictObject({ seconds: z.number().int().min(0).max(MAX_SECONDS).optional() })),
+    async (c) => {
+      const seconds = c.req.valid("json").seconds ?? tuning.parse(c.env).REALTIME_PRESENCE_TIMEOUT;
+      return c.json({ cleaned: await c.var.ports.directory().expirePresence(seconds * 1_000) });
+    },
+  )
+  .delete("/presence/:user", path(z.object({ user: name })), async (c) => {
+    const { user } = c.req.valid("param");
+    return c.json({ user_id: user, channels: await c.var.ports.directory().setOffline(user) });
   })
   .put("/channels/:channel/presence/:user", path(z.object({ channel: name, user: name })), body(tracked), async (c) => {
     const { ports } = c.var;
@@ -54,6 +76,15 @@ async function present(ports: AdminPorts, reference?: string, user?: string) {
   const channel = await findChannel(ports, reference);
   const entries = await objectOf(ports, channel).presence();
   return { channelId: channel.id, entries: user === undefined ? entries : entries.filter(({ key }) => key === user) };
+}
+
+/** Users by status, each once. */
+export function countByStatus(entries: readonly PresenceEntry[]): Record<PresenceStatus, number> {
+  const byUser = new Map<string, PresenceStatus>();
+  for (const { key, status } of entries) byUser.set(key, stronger(byUser.get(key), status));
+  const counts = { online: 0, away: 0, offline: 0 };
+  for (const status of byUser.values()) counts[status]++;
+  return counts;
 }
 
 /** A user in several channels is online if any says so, else away if any says so. */

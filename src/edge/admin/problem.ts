@@ -18,6 +18,7 @@ const KINDS = {
   statement_refused: { status: 400, title: "Refused by the database" },
   not_a_member: { status: 403, title: "Not a member" },
   not_found: { status: 404, title: "Not found" },
+  full: { status: 409, title: "Channel full" },
   conflict: { status: 409, title: "Conflict" },
   too_large: { status: 413, title: "Too large" },
   internal: { status: 500, title: "Internal error" },
@@ -25,10 +26,11 @@ const KINDS = {
   store_unavailable: { status: 503, title: "Database unavailable" },
 } as const;
 
-/** SQLSTATEs that mean more than a bad request: no such table, no such subscription, a table in use. */
+/** SQLSTATEs that mean more than a bad request: no such table, no such subscription, a full channel, a table in use. */
 const REFUSALS = new Map<string, ProblemCode>([
   ["NS002", "not_found"],
   ["NS006", "not_found"],
+  ["NS010", "full"],
   [LOCKED, "conflict"],
 ]);
 

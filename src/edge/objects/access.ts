@@ -2,12 +2,13 @@
 import type { ChannelAccess, ChannelStore, Registration } from "../../channel/ports.ts";
 import { limitsOf } from "../../protocol/limits.ts";
 import type { Joiner } from "../../protocol/link.ts";
-import type { Rights } from "../../protocol/rights.ts";
+import { allRights, noRights, type Rights } from "../../protocol/rights.ts";
 import type { Table } from "../../protocol/tables.ts";
 import type { ObjectName } from "../../protocol/topics.ts";
 import { parseFeedName } from "../../protocol/topics.ts";
 import { openStore } from "../../store/store.ts";
 import type { Env } from "../env.ts";
+import { Bans } from "./bans.ts";
 import { patiently } from "./patience.ts";
 import { RightsCache } from "./rights-cache.ts";
 import type { ChannelConfig } from "./rpc.ts";
@@ -30,26 +31,51 @@ export class CachedAccess implements ChannelAccess {
   #asking: Promise<Registration | null> | undefined;
   /** How often a registration was told: what PostgreSQL was asked for before counts less than what was told since. */
   #tellings = 0;
+  /** What an earlier life has left of it. */
+  #kept: { readonly value: Registration | null } | undefined;
+  readonly bans: Bans;
   readonly #ask = patiently();
   readonly #rights = new RightsCache((joiner) => this.#askRights(joiner));
+  readonly #entered = new RightsCache((joiner) => this.#askMembership(joiner, true));
   #table: { readonly value: Promise<Table | null>; readonly until: number } | undefined;
 
   constructor(name: ObjectName, env: Env, store: ChannelStore) {
     this.#name = name;
     this.#env = env;
     this.#store = store;
+    this.bans = new Bans(store);
   }
 
   registration(): Promise<Registration | null> {
     return this.#lookup();
   }
 
+  known(): Registration | null {
+    if (this.#registration !== undefined) return this.#registration.value;
+    this.#kept ??= { value: parseRegistration(this.#store.get("registration") ?? "null") };
+    return this.#kept.value;
+  }
+
   rights(joiner: Joiner, notBefore: number): Promise<Rights> {
     return this.#rights.get(joiner, notBefore);
   }
 
+  membership(joiner: Joiner, entering: boolean): Promise<Rights> {
+    return entering ? this.#entered.get(joiner, 0) : this.#askMembership(joiner, false);
+  }
+
+  async #askMembership({ user }: Joiner, entering: boolean): Promise<Rights> {
+    const isIn = await this.#ask(() => openStore(this.#env).members.enter(this.#name.sub, user, entering));
+    return isIn ? allRights : noRights;
+  }
+
+  isBanned(user: string | null): boolean {
+    return this.bans.has(user);
+  }
+
   forgetRights(users?: readonly string[]): void {
     this.#rights.forget(users);
+    this.#entered.forget(users);
   }
 
   /** One round trip, in which the registration is told too. */
@@ -91,6 +117,7 @@ export class CachedAccess implements ChannelAccess {
   /** Takes a registration that somebody who knows has told. */
   set(config: ChannelConfig | null): void {
     this.#tellings++;
+    this.forgetRights();
     this.#remember(config);
   }
 

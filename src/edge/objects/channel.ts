@@ -3,8 +3,12 @@ import { DurableObject } from "cloudflare:workers";
 import { isPrivateType, judge } from "../../channel/admission.ts";
 import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Link } from "../../channel/ports.ts";
+import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
+import { closeSilent } from "../../gateway/sweep.ts";
+import type { Tally } from "../../gateway/tally.ts";
+import type { Block } from "../../protocol/blocks.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
@@ -47,6 +51,7 @@ import {
   UNUSED,
 } from "./sockets.ts";
 import { Tables } from "./tables.ts";
+import { toldTally } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
 /** A gateway name for the sockets that this object holds itself. */
@@ -68,6 +73,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #access: CachedAccess;
   readonly #core: ChannelCore;
   readonly #clients: GatewayCore;
+  readonly #tally: Tally;
   readonly #holder: Holder;
   readonly #sockets = new WeakMap<WebSocket, Known>();
 
@@ -80,9 +86,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
-    this.#holder = new Holder(ctx, (holds) =>
-      env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds),
-    );
+    this.#holder = new Holder(ctx, async (holds) => {
+      const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds);
+      if (holds) enforce(this.#clients, blocks);
+    });
     this.#core = new ChannelCore(
       name,
       {
@@ -91,15 +98,23 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         access: this.#access,
         id: () => crypto.randomUUID(),
         presenceTimeoutMs: settingsOf(env).presenceTimeoutMs,
+        messageTtlMs: settingsOf(env).messageTtlMs,
         maxReplay: settingsOf(env).limits.replay,
         policies: askPolicies(env, this.#objectName),
-        archive: { persist: (message, seconds) => this.#persist(message, seconds) },
+        archive: {
+          persist: (message, seconds) => this.#persist(message, seconds),
+          keep: (messages) => openStore(env).messages.keep(name.sub, messages),
+        },
       },
       this.#links(),
+    );
+    this.#tally = toldTally(ctx, timers, (tallied) =>
+      env.DIRECTORY.getByName("directory").count(DIRECT + this.#objectName, tallied),
     );
     this.#clients = makeGateway(ctx, env, {
       name: DIRECT + this.#objectName,
       timers,
+      tally: this.#tally,
       tables,
       own: this.#objectName,
       openLink: async (object, events) =>
@@ -107,6 +122,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
           ? this.#ownLink(events)
           : openLink(env.CHANNEL, object, DIRECT + this.#objectName, events),
     });
+    // What is to be kept out is in memory alone.
+    if (this.#clients.sessions.size > 0) this.#holder.tell(true);
   }
 
   *#links(): Generator<Link> {
@@ -130,10 +147,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     };
   }
 
-  override fetch(request: Request): Response {
+  override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (url.pathname !== "/link") {
-      this.#holder.tell(true);
+      await this.#holder.ready();
       return acceptClient(this.ctx, this.env, this.#clients, request);
     }
     const { 0: client, 1: server } = new WebSocketPair();
@@ -201,6 +218,15 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#report();
   }
 
+  async archive(): Promise<boolean> {
+    try {
+      await this.#core.archiving.run();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   async publish(message: {
     event: string;
     payload: string;
@@ -251,10 +277,6 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return found.filter(({ at }) => since === undefined || at >= since).map((message) => storedMessage(epoch, message));
   }
 
-  async count({ since }: { since: number }): Promise<number> {
-    return this.#core.countSince(since);
-  }
-
   async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void> {
     const { user, status, metadata } = entry;
     if (status === "offline") this.#core.untrackUser(user, metadata);
@@ -262,22 +284,63 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#holder.tell(true);
   }
 
+  async ban(user: string, until: number | null): Promise<boolean> {
+    const added = this.#access.bans.add(user, until);
+    if (added) this.#core.reauthorize([user]);
+    return added;
+  }
+
+  async unban(user: string): Promise<boolean> {
+    return this.#access.bans.delete(user);
+  }
+
+  async bans(): Promise<Record<string, number | null>> {
+    return this.#access.bans.standing;
+  }
+
+  async expirePresence(ms: number): Promise<number> {
+    return this.#core.expire(ms);
+  }
+
   async presence(): Promise<PresenceEntry[]> {
     return presenceEntries(this.#name.sub, this.#core.presence.list(), this.#store.sights(), Date.now());
   }
 
   async configure(config: ChannelConfig | null): Promise<void> {
+    // What an open channel said is nobody's history; what it says from now on is the registered one's.
+    if (config !== null && !this.#access.known()) this.#core.archiving.skipTo(this.#core.position.seq);
     this.#access.set(config);
     const told: Told | null = config && { id: config.id, type: config.type, limits: limitsOf(config.metadata) };
     const kept = this.#store.get("told");
     const before: Told | null | undefined = kept === undefined ? undefined : JSON.parse(kept);
     this.#store.set("told", JSON.stringify(told));
     if (told === null) {
+      this.#access.bans.clear();
       if (before !== null) this.#core.clear("The channel was deleted", false);
     } else if (before && before.id !== told.id) this.#core.clear("The channel was deleted and made again", true);
     else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {
       if (before?.type !== told.type) this.#core.clear(`The channel is registered as ${told.type} now`, true);
-    } else if (JSON.stringify(before?.limits ?? {}) !== JSON.stringify(told.limits)) this.#core.reauthorize();
+    } else if (before?.type !== told.type && told.type === "presence") {
+      this.#core.putOut("The channel is registered as presence now", true);
+    } else if (before?.type !== told.type || JSON.stringify(before.limits) !== JSON.stringify(told.limits)) {
+      this.#core.reauthorize();
+    }
+  }
+
+  async disconnect(connection: string): Promise<boolean> {
+    return disconnect(this.#clients, connection);
+  }
+
+  async kick(user: string, channel: string | undefined, reason: string): Promise<number> {
+    return kick(this.#clients, user, channel, reason);
+  }
+
+  async enforce(blocks: readonly Block[]): Promise<void> {
+    enforce(this.#clients, blocks);
+  }
+
+  async closeSilent(ms: number): Promise<number> {
+    return closeSilent(this.#clients, ms);
   }
 
   async connections(): Promise<ConnectionEntry[]> {
@@ -286,8 +349,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before, or PostgreSQL is away. */
   async changes(batch: Batch): Promise<{ taken: boolean } | { away: string }> {
+    const { seq } = this.#core.position;
     try {
-      return { taken: await this.#core.changes(batch) };
+      const taken = await this.#core.changes(batch);
+      // A change comes to its table's own feed and to those of whole schemas: it is counted once.
+      if (!this.#name.sub.endsWith(".*")) this.#tally.changed(this.#core.position.seq - seq);
+      return { taken };
     } catch (error) {
       // Nobody can say now who may see it.
       if (error instanceof StoreUnavailable || error instanceof StoreNotReady) return { away: error.message };

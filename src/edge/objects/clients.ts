@@ -1,8 +1,10 @@
 // Client sockets of an object, whichever kind it is: a gateway core over the object's sockets and SQLite.
 import { verifyToken } from "../../auth/tokens.ts";
+import { refusalFor } from "../../gateway/control.ts";
 import { Gateway } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
 import type { SessionRecord } from "../../gateway/session.ts";
+import type { Tally } from "../../gateway/tally.ts";
 import { toBase64 } from "../../protocol/base64.ts";
 import type { Timers } from "../../protocol/timers.ts";
 import { parseTopic } from "../../protocol/topics.ts";
@@ -33,6 +35,7 @@ interface Parts {
   readonly name: string;
   readonly timers: Timers;
   readonly tables: Tables;
+  readonly tally: Tally;
   /** The channel that lives in the same object, if one does. */
   readonly own?: string;
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
@@ -42,11 +45,12 @@ interface Parts {
 export function makeGateway(
   ctx: DurableObjectState,
   env: Env,
-  { name, timers, tables, own, openLink }: Parts,
+  { name, timers, tables, tally, own, openLink }: Parts,
 ): Gateway {
   const gateway = new Gateway({
     name,
     timers,
+    tally,
     store: new SqliteSessionStore(tables, timers, own),
     postgres: askPostgres(env),
     id: () => crypto.randomUUID(),
@@ -74,6 +78,8 @@ async function digest(text: string): Promise<string> {
 export function acceptClient(ctx: DurableObjectState, env: Env, gateway: Gateway, request: Request): Response {
   if (gateway.sessions.size >= settingsOf(env).gatewaySockets) return new Response(null, { status: FULL });
   const record = readSession(request.headers.get(SESSION_HEADER) ?? "null");
+  const block = gateway.blocks.of(record.claims, Date.now());
+  if (block !== undefined) return Response.json({ error: refusalFor(block) }, { status: 403 });
   const { 0: client, 1: server } = new WebSocketPair();
   ctx.acceptWebSocket(server);
   const attachment = { session: record.id, seenAt: Date.now() };

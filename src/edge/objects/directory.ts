@@ -1,20 +1,55 @@
 // The directory object: one for all. Knows which objects hold sockets or presence; never on a message's path.
 import { DurableObject } from "cloudflare:workers";
-import type { Env } from "../env.ts";
-import type { DirectoryRpc, PresenceEntry } from "./rpc.ts";
+import type { Tallied } from "../../gateway/tally.ts";
+import { type Block, MAX_BLOCKS } from "../../protocol/blocks.ts";
+import { openStore } from "../../store/store.ts";
+import { forEachAtOnce } from "../at-once.ts";
+import { type Env, settingsOf } from "../env.ts";
+import { Counters, counterTables } from "./counters.ts";
+import type { ChannelRpc, DirectoryRpc, PresenceEntry, Totals } from "./rpc.ts";
 import { Tables } from "./tables.ts";
+import { objectTimers } from "./timers.ts";
 
-const tables = ["CREATE TABLE IF NOT EXISTS holders (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID"];
-/** Channels asked at once for their presence. */
+const tables = [
+  "CREATE TABLE IF NOT EXISTS holders (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID",
+  `CREATE TABLE IF NOT EXISTS blocks (kind TEXT NOT NULL, id TEXT NOT NULL, until INTEGER, reason TEXT,
+     PRIMARY KEY (kind, id)) WITHOUT ROWID`,
+];
+/** Channels asked at once. */
 const AT_ONCE = 50;
+const HOUR_MS = 3_600_000;
 
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
-  readonly #tables = new Tables(this.ctx.storage.sql, tables);
+  readonly #timers = objectTimers(this.ctx);
+  readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables]);
+  readonly #counters = new Counters(this.#tables);
 
-  /** An object holds something now, or nothing any more. */
-  report(kind: "gateway" | "channel", name: string, holds: boolean): void {
+  /** An object holds something now, or nothing any more. It is told what to keep out, and from then on every change. */
+  report(kind: "gateway" | "channel", name: string, holds: boolean): Block[] {
+    if (holds) this.#timers.alarm(Date.now() + HOUR_MS);
     if (holds) this.#tables.write("INSERT OR REPLACE INTO holders (kind, name) VALUES (?, ?)", kind, name);
     else this.#tables.erase("DELETE FROM holders WHERE kind = ? AND name = ?", kind, name);
+    return this.#blocks();
+  }
+
+  /** Once an hour, while anything lives: messages whose time is over. */
+  override async alarm(): Promise<void> {
+    if (this.#names("gateway").length + this.#names("channel").length > 0) this.#timers.alarm(Date.now() + HOUR_MS);
+    try {
+      await openStore(this.env).messages.expire(settingsOf(this.env).messageTtlMs / 1_000, false);
+    } catch (error) {
+      // An hour later there is another try.
+      console.warn(JSON.stringify({ event: "old messages stay", reason: String(error) }));
+    }
+  }
+
+  /** Takes what an object has counted since it last told. */
+  count(name: string, tallied: Tallied): void {
+    this.#counters.add(name, tallied, Date.now());
+  }
+
+  async totals(): Promise<Totals> {
+    return this.#counters.totals(Date.now());
   }
 
   async holders(): Promise<{ gateways: string[]; channels: string[] }> {
@@ -27,12 +62,79 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   }
 
   async presence({ user }: { user?: string }): Promise<PresenceEntry[]> {
-    const names = this.#names("channel");
-    const found: PresenceEntry[] = [];
-    for (let at = 0; at < names.length; at += AT_ONCE) {
-      const asked = names.slice(at, at + AT_ONCE).map((name) => this.env.CHANNEL.getByName(name).presence());
-      found.push(...(await Promise.all(asked)).flat());
-    }
+    const found = (await this.#askChannels((channel) => channel.presence())).flat();
     return user === undefined ? found : found.filter(({ key }) => key === user);
   }
+
+  async blocks(): Promise<Block[]> {
+    return this.#blocks();
+  }
+
+  #blocks(): Block[] {
+    const query = "SELECT kind, id, until, reason FROM blocks WHERE until IS NULL OR until > ?";
+    return this.#tables.read<{ [K in keyof Block]: Block[K] }>(query, Date.now());
+  }
+
+  async block({ kind, id, until, reason }: Block): Promise<"done" | "full" | "unreached"> {
+    this.#tables.erase("DELETE FROM blocks WHERE until <= ?", Date.now());
+    const others = this.#blocks().filter((block) => block.kind !== kind || block.id !== id);
+    if (others.length >= MAX_BLOCKS) return "full";
+    const values = [kind, id, until, reason];
+    this.#tables.write("INSERT OR REPLACE INTO blocks (kind, id, until, reason) VALUES (?, ?, ?, ?)", ...values);
+    return (await this.#tellHolders()) ? "done" : "unreached";
+  }
+
+  async unblock(kind: Block["kind"], id: string): Promise<boolean> {
+    const found = this.#blocks().some((block) => block.kind === kind && block.id === id);
+    this.#tables.erase("DELETE FROM blocks WHERE kind = ? AND id = ?", kind, id);
+    // Who is not reached goes on keeping them out until it is told again.
+    if (found) await this.#tellHolders();
+    return found;
+  }
+
+  /** False: one could not be reached. */
+  async #tellHolders(): Promise<boolean> {
+    const blocks = this.#blocks();
+    const holders = [
+      ...this.#names("gateway").map((name) => () => this.env.GATEWAY.getByName(name).enforce(blocks)),
+      ...this.#names("channel").map((name) => () => this.env.CHANNEL.getByName(name).enforce(blocks)),
+    ];
+    let reached = true;
+    // One that fails keeps none of the others from being told.
+    await forEachAtOnce(holders, (tell) =>
+      tell().catch(() => {
+        reached = false;
+      }),
+    );
+    return reached;
+  }
+
+  async expirePresence(ms: number): Promise<number> {
+    return sum(await this.#askChannels((channel) => channel.expirePresence(ms)));
+  }
+
+  async setOffline(user: string): Promise<number> {
+    const set = await this.#askChannels(async (channel) => {
+      const entry = (await channel.presence()).find(({ key }) => key === user);
+      if (entry === undefined || entry.status === "offline") return 0;
+      await channel.track({ user, status: "offline" });
+      return 1;
+    });
+    return sum(set);
+  }
+
+  /** Asks every channel that holds presence or sockets. */
+  async #askChannels<Answer>(ask: (channel: ChannelRpc) => Promise<Answer>): Promise<Answer[]> {
+    const names = this.#names("channel");
+    const answers: Answer[] = [];
+    for (let at = 0; at < names.length; at += AT_ONCE) {
+      const some = names.slice(at, at + AT_ONCE);
+      answers.push(...(await Promise.all(some.map((name) => ask(this.env.CHANNEL.getByName(name))))));
+    }
+    return answers;
+  }
+}
+
+function sum(counts: readonly number[]): number {
+  return counts.reduce((total, count) => total + count, 0);
 }

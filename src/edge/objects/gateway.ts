@@ -1,6 +1,9 @@
 // The gateway object: the client sockets of one location and shard, linked to the channels that they joined.
 import { DurableObject } from "cloudflare:workers";
+import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
+import { closeSilent } from "../../gateway/sweep.ts";
+import type { Block } from "../../protocol/blocks.ts";
 import type { Env } from "../env.ts";
 import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
@@ -8,6 +11,7 @@ import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
 import { answerClose, type ClientAttachment, clientAttachmentOf, LOST, noteFrame, openLink } from "./sockets.ts";
 import { Tables } from "./tables.ts";
+import { toldTally } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
 export class Gateway extends DurableObject<Env> implements GatewayRpc {
@@ -19,19 +23,24 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#name = ctx.id.name ?? ctx.id.toString();
-    this.#holder = new Holder(ctx, (holds) =>
-      env.DIRECTORY.getByName("directory").report("gateway", this.#name, holds),
-    );
+    this.#holder = new Holder(ctx, async (holds) => {
+      const blocks = await env.DIRECTORY.getByName("directory").report("gateway", this.#name, holds);
+      if (holds) enforce(this.#core, blocks);
+    });
+    const timers = objectTimers(ctx);
     this.#core = makeGateway(ctx, env, {
       name: this.#name,
-      timers: objectTimers(ctx),
+      timers,
+      tally: toldTally(ctx, timers, (tallied) => env.DIRECTORY.getByName("directory").count(this.#name, tallied)),
       tables: new Tables(ctx.storage.sql, sessionTables),
       openLink: (object, events) => openLink(env.CHANNEL, object, this.#name, events),
     });
+    // What is to be kept out is in memory alone.
+    if (this.#core.sessions.size > 0) this.#holder.tell(true);
   }
 
-  override fetch(request: Request): Response {
-    this.#holder.tell(true);
+  override async fetch(request: Request): Promise<Response> {
+    await this.#holder.ready();
     return acceptClient(this.ctx, this.env, this.#core, request);
   }
 
@@ -70,6 +79,22 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
 
   async policiesChanged(): Promise<void> {
     this.#core.reauthorizeAll();
+  }
+
+  async disconnect(connection: string): Promise<boolean> {
+    return disconnect(this.#core, connection);
+  }
+
+  async kick(user: string, channel: string | undefined, reason: string): Promise<number> {
+    return kick(this.#core, user, channel, reason);
+  }
+
+  async enforce(blocks: readonly Block[]): Promise<void> {
+    enforce(this.#core, blocks);
+  }
+
+  async closeSilent(ms: number): Promise<number> {
+    return closeSilent(this.#core, ms);
   }
 
   async connections(): Promise<ConnectionEntry[]> {

@@ -1,4 +1,6 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
+
+import type { Block } from "../../protocol/blocks.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Persist } from "../../protocol/persist.ts";
 import type { Position } from "../../protocol/positions.ts";
@@ -46,6 +48,15 @@ export interface ConnectionEntry {
   subscriptions: number;
 }
 
+/** Of the last 24 hours. `latencyMs` is the average; null: nothing was measured. */
+export interface Totals {
+  peak: number;
+  delivered: number;
+  failed: number;
+  latencyMs: number | null;
+  changes: number;
+}
+
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
 export type Sender = Required<Omit<Joiner, "session" | "viewer">>;
 
@@ -62,14 +73,38 @@ export interface Unposted {
   moved?: "public" | "private";
 }
 
+/** An object that holds client sockets: a gateway, or a channel by its direct ones. */
+export interface HolderRpc {
+  /** The client sockets that this object holds itself. */
+  connections(): Promise<ConnectionEntry[]>;
+  /** Closes the sockets that nothing was heard of for so many ms; answers how many. */
+  closeSilent(ms: number): Promise<number>;
+  /** Ends one socket; false: it is not here. */
+  disconnect(connection: string): Promise<boolean>;
+  /** Ends a user's sockets, or puts them out of one channel (by its slug); answers how many sockets that were. */
+  kick(user: string, channel: string | undefined, reason: string): Promise<number>;
+  /** Takes the blocks that stand now, and ends whatever they forbid. */
+  enforce(blocks: readonly Block[]): Promise<void>;
+}
+
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
-export interface ChannelRpc {
+export interface ChannelRpc extends HolderRpc {
   /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
   publish(message: { event: string; payload: string; sender?: string }): Promise<{ id: string; position: Position }>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
+  /** Has all that a registered channel has said so far in the database. False: that is away. */
+  archive(): Promise<boolean>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. */
   track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
+  /** Keeps a user out of this room until a time (unix ms; null: for good). False: there are too many bans. */
+  ban(user: string, until: number | null): Promise<boolean>;
+  /** False: they were not banned. */
+  unban(user: string): Promise<boolean>;
+  /** Who is banned here, until when. */
+  bans(): Promise<Record<string, number | null>>;
+  /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
+  expirePresence(ms: number): Promise<number>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
   presence(): Promise<PresenceEntry[]>;
   /**
@@ -81,17 +116,12 @@ export interface ChannelRpc {
   reauthorize(users?: readonly string[]): Promise<void>;
   /** Policies have changed: so is everybody whose socket this object holds. */
   policiesChanged(): Promise<void>;
-  /** The client sockets that this object holds itself (direct sockets); those of gateways are not among them. */
-  connections(): Promise<ConnectionEntry[]>;
   /** Sends a message for somebody without a socket. Null: it was sent, and is durable. */
   post(sender: Sender, message: PostedMessage): Promise<Unposted | null>;
-  /** How many messages the ring holds since a time in unix ms. */
-  count(query: { since: number }): Promise<number>;
 }
 
 /** Gateway object, named `<location>-<shard>`. */
-export interface GatewayRpc {
-  connections(): Promise<ConnectionEntry[]>;
+export interface GatewayRpc extends HolderRpc {
   /** Policies have changed: everybody in a private channel is judged anew. */
   policiesChanged(): Promise<void>;
 }
@@ -102,4 +132,16 @@ export interface DirectoryRpc {
   holders(): Promise<{ gateways: string[]; channels: string[] }>;
   /** Presence of all channels, for one user or for everybody. */
   presence(query: { user?: string }): Promise<PresenceEntry[]>;
+  /** See ChannelRpc, for all channels. */
+  expirePresence(ms: number): Promise<number>;
+  /** Marks a user offline in every channel where they are tracked; answers in how many. */
+  setOffline(user: string): Promise<number>;
+  /** What objects have counted in the last 24 hours. */
+  totals(): Promise<Totals>;
+  /** Blocks a user or a token everywhere. `unreached`: it stands, but an object that holds sockets was not told. */
+  block(block: Block): Promise<"done" | "full" | "unreached">;
+  /** Lifts a block. False: there was none. */
+  unblock(kind: Block["kind"], id: string): Promise<boolean>;
+  /** The blocks that stand. */
+  blocks(): Promise<Block[]>;
 }

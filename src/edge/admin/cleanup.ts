@@ -1,0 +1,32 @@
+// Admin API: cleaning up. Each kind goes by itself in time; this has it go now, and says how many there were.
+import { Hono } from "hono";
+import * as z from "zod";
+import { tuning } from "../settings.ts";
+import { heldBy } from "./connections.ts";
+import { ageHours, body } from "./input.ts";
+import type { AdminEnv } from "./ports.ts";
+
+/** A connection that nothing was heard of for so long is gone (contract C52). */
+const STALE_MS = 300_000;
+
+export const cleanup = new Hono<AdminEnv>().post(
+  "/",
+  body(z.strictObject({ hours: ageHours.optional() })),
+  async (c) => {
+    const { ports } = c.var;
+    const { hours } = c.req.valid("json");
+    const { REALTIME_MESSAGE_TTL: ttl, REALTIME_PRESENCE_TIMEOUT: silence } = tuning.parse(c.env);
+    const [closed, messages, presence, subscriptions] = await Promise.all([
+      heldBy(ports, (holder) => holder.closeSilent(STALE_MS)),
+      ports.store.messages.expire(hours === undefined ? ttl : hours * 3_600, hours !== undefined),
+      ports.directory().expirePresence(silence * 1_000),
+      ports.store.subscriptions.removeOrphans(),
+    ]);
+    return c.json({
+      stale_connections: closed.reduce((sum, count) => sum + count, 0),
+      old_messages: messages,
+      expired_presence: presence,
+      orphaned_subscriptions: subscriptions,
+    });
+  },
+);

@@ -1,0 +1,34 @@
+// Blocks: users who may not connect, and tokens that count no more.
+import type { Claims } from "./claims.ts";
+
+/** A user who is banned everywhere, or a token (by its `jti`) that was revoked. */
+export interface Block {
+  readonly kind: "user" | "token";
+  readonly id: string;
+  /** Unix ms; null: for good. */
+  readonly until: number | null;
+  readonly reason: string | null;
+}
+
+/** Most blocks that stand at once: every object that holds sockets has them in memory. */
+export const MAX_BLOCKS = 10_000;
+
+export class Blocks {
+  #blocks = new Map<string, Block>();
+
+  /** Takes the blocks that stand now in place of those before. */
+  set(blocks: readonly Block[]): void {
+    this.#blocks = new Map(blocks.map((block) => [`${block.kind} ${block.id}`, block]));
+  }
+
+  /** What stands against somebody at `now` (unix ms). The service role is never blocked: it is who lifts blocks. */
+  of({ role, user, all }: Claims, now: number): Block | undefined {
+    if (this.#blocks.size === 0 || role === "service_role") return undefined;
+    const { jti } = all;
+    const found = [
+      user === null ? undefined : this.#blocks.get(`user ${user}`),
+      typeof jti === "string" ? this.#blocks.get(`token ${jti}`) : undefined,
+    ];
+    return found.find((block) => block !== undefined && (block.until === null || block.until > now));
+  }
+}

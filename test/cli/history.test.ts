@@ -1,0 +1,140 @@
+// What was sent, as a user asks for it: messages beyond the ring, events, totals, and what goes with time.
+import pg from "pg";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { admin } from "../support/admin.ts";
+import { startStack, type TestStack } from "../support/stack.ts";
+import { realtime } from "./nself.ts";
+
+let stack: TestStack;
+let sql: pg.Client;
+beforeAll(async () => {
+  stack = await startStack();
+  sql = new pg.Client({ connectionString: stack.databaseUrl });
+  await sql.connect();
+});
+afterAll(async () => {
+  await sql?.end();
+  await stack?.stop();
+});
+
+const nself = (...args: string[]) => realtime(stack, args);
+const json = async (...args: string[]) => JSON.parse((await nself(...args, "--json")).stdout);
+const create = (name: string, type = "public") => admin(stack, "POST", "/channels", { name, type });
+const send = (name: string, event: string, payload: unknown = {}) =>
+  admin(stack, "POST", `/channels/${name}/messages`, { event, payload });
+const age = (name: string, hours: number, event = "%") =>
+  sql.query(
+    `update realtime.messages set sent_at = sent_at - make_interval(hours => $2) where topic = $1 and event_type like $3`,
+    [name, hours, event],
+  );
+const events = async (name: string) =>
+  (await json("messages", name, "1000")).map(({ event_type }: Record<string, string>) => event_type);
+
+test("AC-191: messages are in the table once, in their order, and what is deleted there is gone", async () => {
+  await create("kept");
+  for (let n = 0; n < 20; n++) await send("kept", `e${n}`, { n, text: "it's 🎉" });
+  expect(await events("kept")).toEqual(Array.from({ length: 20 }, (_, n) => `e${19 - n}`));
+  const { rows } = await sql.query(
+    "select m.* from realtime.messages m join realtime.channels c on c.id = m.channel_id where c.slug = 'kept' order by seq",
+  );
+  expect(rows.map(({ payload }) => payload.n)).toEqual(Array.from({ length: 20 }, (_, n) => n));
+  expect(rows[0]).toMatchObject({ event: "e0", payload: { text: "it's 🎉" }, skip_broadcast: true });
+  expect(rows[0].created_at).toEqual(rows[0].sent_at);
+  await sql.query("delete from realtime.messages where topic = 'kept' and event_type <> 'e7'");
+  await send("kept", "after");
+  expect(await events("kept")).toEqual(["after", "e7"]);
+  expect(await json("channel", "get", "kept")).toMatchObject({ messages_24h: 2 });
+});
+
+test("a crash right after a message loses nothing, and doubles nothing", async () => {
+  await create("crash");
+  for (let n = 0; n < 5; n++) await send("crash", `e${n}`);
+  await stack.killEdge();
+  await send("crash", "last");
+  expect(await events("crash")).toEqual(["last", "e4", "e3", "e2", "e1", "e0"]);
+});
+
+test("what PostgreSQL cannot hold is left out, and keeps nothing else from being kept", async () => {
+  await create("odd");
+  await send("odd", "good");
+  await send("odd", "nul", "a\u0000b");
+  await send("odd", "also good");
+  expect(await events("odd")).toEqual(["also good", "good"]);
+});
+
+test("AC-031 AC-032 AC-035 AC-119: messages go in time, are counted then, and the counts go after 30 days", async () => {
+  await create("old");
+  for (const event of ["fresh", "day", "day", "month"]) await send("old", event);
+  expect(await events("old")).toHaveLength(4);
+  await age("old", 23, "fresh");
+  await age("old", 25, "day");
+  await age("old", 31 * 24, "month");
+  expect(await events("old")).toEqual(["fresh"]);
+  const cleaned = await json("cleanup");
+  expect(cleaned).toMatchObject({ old_messages: 3 });
+  expect(Object.keys(cleaned)).toEqual([
+    "stale_connections",
+    "old_messages",
+    "expired_presence",
+    "orphaned_subscriptions",
+  ]);
+  expect(Object.values(await json("cleanup"))).toEqual([0, 0, 0, 0]);
+  expect(await json("events", "old", "168")).toMatchObject([
+    { event_type: "day", count: 2 },
+    { event_type: "fresh", count: 1 },
+  ]);
+  expect(await json("events", "old", "720")).toHaveLength(2);
+  await create("hours");
+  await send("hours", "47");
+  await send("hours", "49");
+  expect(await events("hours")).toHaveLength(2);
+  await age("hours", 47, "47");
+  await age("hours", 49, "49");
+  expect(await nself("broadcast", "cleanup", "48")).toMatchObject({ code: 0, stdout: expect.stringMatching(/: 1$/m) });
+  const { rows } = await sql.query("select event_type from realtime.messages where topic = 'hours'");
+  expect(rows).toEqual([{ event_type: "47" }]);
+});
+
+test("AC-034: a subscription of a table that is gone is removed", async () => {
+  await sql.query("create table public.doomed (id int primary key)");
+  await nself("subscribe", "public.doomed");
+  await sql.query("drop table public.doomed");
+  expect(await json("cleanup")).toMatchObject({ orphaned_subscriptions: 1 });
+  expect(await json("subscriptions")).toEqual([]);
+});
+
+test("AC-118 AC-131 AC-132 AC-133 AC-134: events by number, and the totals of a channel", async () => {
+  await create("busy");
+  for (let n = 0; n < 3; n++) await send("busy", "message.new");
+  await send("busy", "user.joined");
+  expect((await nself("events", "busy")).stdout).toMatch(
+    /^Event Types \(last 24h\):\n\n {2}message\.new +3 events\n {2}user\.joined +1 events\n$/,
+  );
+  expect((await nself("events", "busy", "168")).stdout).toMatch(/^Event Types \(last 168h\):/);
+  expect((await nself("events", "busy", "48", "--format", "table")).stdout).toMatch(
+    /^ event_type +\| count \| last_sent/,
+  );
+  expect(await nself("events", "nosuch")).toMatchObject({ code: 1, stdout: "" });
+  expect((await nself("broadcast", "busy")).stdout).toMatch(
+    /Total messages: +4\n.*Last hour: +4\n.*Last day: +4\n.*Event types: +2\n.*Senders: +0/s,
+  );
+  expect(await nself("broadcast", "busy", "event")).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("payload"),
+  });
+});
+
+test("AC-178: past REALTIME_MESSAGE_TTL a message is gone from messages, replay and joins", async () => {
+  const short = await startStack({ env: { REALTIME_MESSAGE_TTL: "2" } });
+  try {
+    await admin(short, "POST", "/channels", { name: "brief" });
+    await admin(short, "POST", "/channels/brief/messages", { event: "gone", payload: {} });
+    await new Promise((resolve) => setTimeout(resolve, 2_100));
+    await admin(short, "POST", "/channels/brief/messages", { event: "here", payload: {} });
+    for (const query of ["", "?since=1700000000"]) {
+      expect(await admin(short, "GET", `/channels/brief/messages${query}`)).toMatchObject([{ event_type: "here" }]);
+    }
+  } finally {
+    await short.stop();
+  }
+});

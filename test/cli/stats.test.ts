@@ -1,0 +1,71 @@
+// The command stats: true numbers, as a user reads them.
+import pg from "pg";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { admin } from "../support/admin.ts";
+import { broadcast, Clients, eventually, join } from "../support/clients.ts";
+import { startStack, type TestStack } from "../support/stack.ts";
+import { realtime } from "./nself.ts";
+
+let stack: TestStack;
+let clients: Clients;
+beforeAll(async () => {
+  stack = await startStack();
+  clients = new Clients(stack);
+});
+afterAll(async () => {
+  await clients?.close();
+  await stack?.stop();
+});
+
+const nself = (...args: string[]) => realtime(stack, args);
+const stats = async () => JSON.parse((await nself("stats", "--json")).stdout);
+
+test("AC-163 AC-164 AC-165: the blocks, the connections of now and the most there were", async () => {
+  const { stdout } = await nself("stats");
+  const blocks = ["WebSocket Connections", "Channels", "Messages \\(24h\\)", "Database Subscriptions", "Presence"];
+  expect(stdout).toMatch(new RegExp(`^Real-Time Statistics:\n\n${blocks.join(":\n.*\n\n")}:\n`, "s"));
+  for (const name of ["a", "b", "c"]) await join(clients.open().channel(name));
+  await eventually(async () => expect((await stats()).connections).toMatchObject({ active: 3, peak_24h: 3 }), 20_000);
+  expect(JSON.parse((await nself("connections", "--json")).stdout)).toHaveLength(3);
+  await clients.close();
+  await eventually(async () => expect((await stats()).connections).toMatchObject({ active: 0, peak_24h: 3 }), 20_000);
+  await stack.killEdge();
+  await join(clients.open().channel("again"));
+  await eventually(async () => expect((await stats()).connections).toMatchObject({ active: 1, peak_24h: 3 }), 20_000);
+});
+
+test("AC-166 AC-168 AC-169: each delivery is counted, and how long it took", async () => {
+  const before = (await stats()).messages_24h;
+  const [ann, bob] = [clients.open().channel("talk"), clients.open().channel("talk")];
+  await Promise.all([join(ann), join(bob)]);
+  for (let n = 0; n < 5; n++) await broadcast(ann, "n", { n });
+  await eventually(async () => {
+    const { messages_24h: after, connections } = await stats();
+    expect(after.delivered - before.delivered).toBe(5);
+    expect(after.sent).toBe(after.delivered + after.failed);
+    expect(connections.average_latency_ms).toBeTypeOf("number");
+  }, 20_000);
+});
+
+test("AC-167 AC-170 AC-171 AC-172 AC-173 AC-174: channels, row changes, presence and broadcasts", async () => {
+  await admin(stack, "POST", "/channels", { name: "lounge", type: "presence" });
+  await nself("presence", "track", "ann", "lounge");
+  await nself("presence", "track", "bob", "lounge", "offline");
+  await nself("broadcast", "lounge", "e", "{}");
+  const sql = new pg.Client({ connectionString: stack.databaseUrl });
+  await sql.connect();
+  await sql.query("create table public.things (id int primary key)");
+  await nself("subscribe", "public.things");
+  await join(clients.open().channel("table:public.things"));
+  const before = (await stats()).subscriptions.events_processed_24h;
+  await sql.query("insert into public.things select generate_series(1, 7)");
+  await sql.end();
+  await eventually(async () => {
+    const { channels, subscriptions, presence, broadcasts } = await stats();
+    expect(subscriptions).toMatchObject({ active: 1, tables_monitored: 1, events_processed_24h: before + 7 });
+    expect(presence).toEqual({ users_tracked: 2, online: 1, heartbeats_1m: 1 });
+    expect(channels).toMatchObject({ presence: 1 });
+    expect(channels.total).toBe(channels.public + channels.private + channels.presence);
+    expect(broadcasts.total_messages).toBe(1);
+  }, 20_000);
+});

@@ -1,0 +1,106 @@
+// Control as clients feel it: disconnecting, kicking, banning and revoking, at once and on every gateway.
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import WebSocket from "ws";
+import * as z from "zod";
+import { admin } from "../support/admin.ts";
+import { Clients, eventually, join, oneClientAGateway, uniqueName } from "../support/clients.ts";
+import { Peers } from "../support/peers.ts";
+import { startStack, type TestStack } from "../support/stack.ts";
+
+let stack: TestStack;
+let clients: Clients;
+let peers: Peers;
+const sockets: WebSocket[] = [];
+beforeAll(async () => {
+  stack = await startStack({ env: oneClientAGateway });
+  clients = new Clients(stack);
+  peers = new Peers(stack);
+});
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.terminate();
+  await clients.close();
+});
+afterAll(() => stack?.stop());
+
+/** A bare socket: what it is closed with, or the status that it is refused with. */
+async function open(claims: Record<string, unknown>): Promise<{ socket: WebSocket; end: Promise<number> }> {
+  const token = await peers.token(600, claims);
+  const socket = new WebSocket(`${stack.url.replace("http", "ws")}/realtime/v1/websocket?vsn=2.0.0&apikey=${token}`);
+  sockets.push(socket);
+  const end = new Promise<number>((resolve) => {
+    socket.on("close", (code) => resolve(code));
+    socket.on("unexpected-response", (_request, response) => resolve(response.statusCode ?? 0));
+    socket.on("error", () => {});
+    // The code has come by then; the connection below it may stand for seconds more.
+    const poll = setInterval(() => {
+      if (socket.readyState === WebSocket.CLOSING) socket.terminate();
+      if (socket.readyState >= WebSocket.CLOSING) clearInterval(poll);
+    }, 5);
+  });
+  await Promise.race([end, new Promise((resolve) => socket.once("open", resolve))]);
+  return { socket, end };
+}
+
+async function room(sub: string, name: string) {
+  const client = clients.open({ token: () => peers.token(600, { sub }) });
+  await client.realtime.setAuth();
+  const channel = client.channel(name);
+  await join(channel);
+  return channel;
+}
+
+test("one connection is ended, and no other", async () => {
+  const [ann, other] = [await open({ sub: "ann" }), await open({ sub: "ann" })];
+  const rows = z.array(z.object({ connection_id: z.string(), user_id: z.string().nullable() }));
+  const listed = rows.parse(await admin(stack, "GET", "/connections"));
+  const mine = listed.filter(({ user_id }) => user_id === "ann");
+  expect(mine).toHaveLength(2);
+  // Newest first.
+  await admin(stack, "DELETE", `/connections/${mine[1]?.connection_id}`);
+  expect(await ann.end).toBe(4000);
+  expect(other.socket.readyState).toBe(WebSocket.OPEN);
+  await expect(admin(stack, "DELETE", "/connections/nosuch")).rejects.toThrow("404");
+});
+
+test("a kick ends all sockets of a user, on whichever gateway, or puts them out of one channel", async () => {
+  const [one, two, bob] = [await open({ sub: "kim" }), await open({ sub: "kim" }), await open({ sub: "bob" })];
+  expect(await admin(stack, "POST", "/users/kim/kick", {})).toMatchObject({ connections: 2 });
+  expect([await one.end, await two.end, bob.socket.readyState]).toEqual([4001, 4001, WebSocket.OPEN]);
+  const [name, elsewhere] = [uniqueName("room"), uniqueName("room")];
+  const [here, there, other] = [await room("leo", name), await room("leo", elsewhere), await room("bob", name)];
+  await admin(stack, "POST", "/users/leo/kick", { channel: name });
+  await eventually(() => expect(here.state).toBe("closed"));
+  expect([there.state, other.state]).toEqual(["joined", "joined"]);
+});
+
+test("who is banned is cut off everywhere and refused until the ban is lifted or over", async () => {
+  const before = await open({ sub: "mel" });
+  await admin(stack, "PUT", "/users/mel/ban", { reason: "spam" });
+  expect(await before.end).toBe(4003);
+  expect(await (await open({ sub: "mel" })).end).toBe(403);
+  expect(await admin(stack, "GET", "/bans")).toMatchObject([{ kind: "user", id: "mel", until: null, reason: "spam" }]);
+  await stack.killEdge();
+  expect(await (await open({ sub: "mel" })).end).toBe(403);
+  await admin(stack, "PUT", "/users/mel/ban", { seconds: 1 });
+  await eventually(async () => expect((await open({ sub: "mel" })).socket.readyState).toBe(WebSocket.OPEN));
+  expect(await admin(stack, "DELETE", "/users/mel/ban")).toMatchObject({ lifted: false });
+});
+
+test("who is banned from a channel is out of it and cannot come back, and is well elsewhere", async () => {
+  const [name, elsewhere] = [uniqueName("room"), uniqueName("room")];
+  const [here, there] = [await room("nat", name), await room("nat", elsewhere)];
+  await admin(stack, "PUT", "/users/nat/ban", { channel: name });
+  await eventually(() => expect(here.state).toBe("closed"));
+  await expect(room("nat", name)).rejects.toThrow("banned");
+  expect(there.state).toBe("joined");
+  expect(await admin(stack, "DELETE", `/users/nat/ban?channel=${name}`)).toMatchObject({ lifted: true });
+  await room("nat", name);
+});
+
+test("a revoked token ends what it opened and opens nothing more; the user's others go on", async () => {
+  const [revoked, other] = [await open({ sub: "oli", jti: "t1" }), await open({ sub: "oli", jti: "t2" })];
+  await admin(stack, "POST", "/tokens/revoke", { jti: "t1" });
+  expect(await revoked.end).toBe(4004);
+  expect(other.socket.readyState).toBe(WebSocket.OPEN);
+  expect(await (await open({ sub: "oli", jti: "t1" })).end).toBe(403);
+});
