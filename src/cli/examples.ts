@@ -53,6 +53,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   "profile list": ["profile list"],
   "profile remove": ["profile remove production"],
   "migrate from-supabase": ["migrate from-supabase realtime --dry-run"],
+  "migrate from supabase": ["migrate from supabase realtime"],
   completion: [
     "completion bash > ~/.local/share/bash-completion/completions/nself",
     "completion zsh",

@@ -5,6 +5,7 @@ import project from "../../package.json" with { type: "json" };
 import { channelCommands } from "./commands/channel.ts";
 import { listenCommand } from "./commands/listen.ts";
 import { messageCommands } from "./commands/message.ts";
+import { migrateCommands } from "./commands/migrate.ts";
 import { presenceCommands } from "./commands/presence.ts";
 import { profileCommands } from "./commands/profile.ts";
 import { stackCommands } from "./commands/stack.ts";
@@ -74,6 +75,7 @@ export function buildProgram(): Command {
   // The name that the command had under `nself service`.
   realtimeCommands(program.command("service").description("services of a project").command("realtime").alias("rt"));
   profileCommands(program);
+  migrateCommands(program);
   completion(program, { completionCommandName: "completion" });
   explain(program);
   return program;
