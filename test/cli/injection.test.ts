@@ -38,9 +38,9 @@ const json = async (...args: string[]) => JSON.parse((await nself(...args, "--js
 /** What must not change but by the object named: the schema, the rows of the user, files. */
 async function state() {
   const { rows } = await sql.query(
-    `select array(select n.nspname || '.' || relname || '.' || relkind from pg_class c join pg_namespace n on n.oid = relnamespace
+    `select array(select n.nspname || '.' || relname || '.' || relkind::text from pg_class c join pg_namespace n on n.oid = relnamespace
         where nspname in ('public', 'realtime') order by 1) as relations,
-       array(select rolname || rolsuper from pg_roles order by 1) as roles,
+       array(select rolname || rolsuper::text from pg_roles order by 1) as roles,
        (select json_agg(precious) from precious) as precious`,
   );
   return { ...rows[0], files: readdirSync(directory) };
@@ -48,16 +48,10 @@ async function state() {
 
 const texts = [
   "x'); DROP TABLE precious; --",
-  "1; DROP TABLE precious",
-  `x"; DROP TABLE precious; --`,
-  "x' OR '1'='1",
-  "$(touch owned)",
-  "`touch owned`; touch owned | touch owned",
-  "../../admin/v1/init",
-  "%2e%2e/%2e%2e/status?x=1#y",
+  `1"; DROP TABLE precious; SELECT '"' OR '1'='1`,
+  "$(touch owned) `touch owned`; touch owned | touch owned",
+  "../../admin/v1/init%2f..?x=1#y",
   "general/messages",
-  "*",
-  "\\'; COPY (SELECT 1) TO PROGRAM 'touch owned'; --",
 ];
 
 /** Each command with hostile text in each of its arguments. */
@@ -152,7 +146,12 @@ test("stored text cannot steer a terminal nor forge a line, in any form; JSON st
 });
 
 test("hostile text in an error is shown as text", async () => {
-  for (const args of [["channel", "get", HOSTILE], [HOSTILE], ["channel", "create", "x", HOSTILE], ["logs", HOSTILE]]) {
+  for (const args of [
+    ["channel", "get", `x${HOSTILE}`],
+    [HOSTILE],
+    ["channel", "create", "x", HOSTILE],
+    ["logs", HOSTILE],
+  ]) {
     const { code, stdout, stderr } = await nself(...args);
     expect(code).not.toBe(0);
     expect(stdout).toBe("");
