@@ -1,7 +1,7 @@
 // The acceptance rows of docs/acceptance.md: runs the tests that name them and says of each row whether it holds.
 // usage: npm run acceptance -- [--write] [filters of test files]
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import { z } from "zod";
 
 const project = dirname(import.meta.dirname);
 const document = join(project, "docs", "acceptance.md");
-const ROW = /^\| (AC-\d{3}) \| (.+) \| ([^|]+) \|$/;
+const ROW = /^\| (AC-\d{3}) +\| (.+?) +\| ([^|]+?) +\|$/;
 
 /** What vitest's JSON reporter says, as far as it is read. */
 const results = z.object({
@@ -24,7 +24,10 @@ let rows = 0;
 let held = 0;
 const lines = readFileSync(document, "utf8").split("\n").map(judge);
 process.stdout.write(`${held} of ${rows} held\n`);
-if (values.write) writeFileSync(document, lines.join("\n"));
+if (values.write) {
+  writeFileSync(document, lines.join("\n"));
+  execFileSync(join(project, "node_modules", ".bin", "biome"), ["format", "--write", document], { stdio: "ignore" });
+}
 
 /** The line of the document with the state found; prints it when it is a row. */
 function judge(line: string): string {
