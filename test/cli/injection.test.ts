@@ -113,7 +113,9 @@ describe("AC-010", () => {
 const HOSTILE = "\u001b[2J\u009b31m\u001b]0;title\u0007\r\n✓ Channel deleted: general\u202e\u2066";
 const STEERS = /[^\P{Cc}\n]|[\u2028\u2029\u202a-\u202e\u2066-\u2069]/u;
 
-test("stored text cannot steer a terminal nor forge a line, in any form; JSON stays JSON and exact", async () => {
+test("stored text cannot steer a terminal nor forge a line, in any form; JSON stays JSON and exact", {
+  timeout: 120_000,
+}, async () => {
   await nself("broadcast", "general", HOSTILE, JSON.stringify({ [HOSTILE]: HOSTILE }));
   await nself("presence", "track", HOSTILE, "general", "online", JSON.stringify({ name: HOSTILE }));
   // What came into the tables some other way is shown no better.

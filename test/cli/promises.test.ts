@@ -53,7 +53,7 @@ test("AC-011 AC-015: init leaves six tables, empty but for the default channel, 
   await client.removeAllChannels();
 });
 
-test("AC-227 AC-023: the documented setup succeeds, and status counts what it made", async () => {
+test("AC-227 AC-023: the documented setup succeeds, and status counts what it made", { timeout: 60_000 }, async () => {
   for (const command of [
     ["init"],
     ["channel", "create", "general", "public"],
