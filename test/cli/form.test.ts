@@ -75,7 +75,7 @@ test("every command has a help that says what it does and shows an example", () 
     let help = "";
     command.configureOutput({ writeOut: (text) => (help += text) });
     command.outputHelp();
-    expect(help, command.name()).toMatch(/^Usage: nself .*\n\n\S.*\n(.*\n)*Examples:\n {2}nself /);
+    expect(help, command.name()).toMatch(/^Usage: nself .*\n\n\S.*\n(.*\n)*Examples:\n {2}(npx )?nself /);
   }
 });
 
