@@ -1,8 +1,9 @@
 // Arguments: what the commands share in reading what the user typed.
+import { createInterface } from "node:readline/promises";
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
 import { parseJson } from "../protocol/json.ts";
 import { CliError, EXIT } from "./errors.ts";
-import { FORMATS, type Format } from "./output.ts";
+import { FORMATS, type Format, printable } from "./output.ts";
 
 /** Blanks and escapes may double what is at most 1 MB when parsed; the server counts exactly. */
 const MAX_INPUT_BYTES = 2_000_000;
@@ -61,6 +62,24 @@ export async function readPayload(value: string): Promise<unknown> {
   if (parsed === undefined)
     throw new CliError("the payload must be JSON, such as '{\"key\": 1}'", { exit: EXIT.usage });
   return parsed;
+}
+
+/** Asks on stderr, so that stdout holds results only, and answers the next line of standard input. Throws CliError at its end. */
+export async function readLine(question: string, silence = "nothing came on standard input"): Promise<string> {
+  const prompt = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
+  prompt.setPrompt(printable(question));
+  prompt.prompt();
+  for await (const answer of prompt) {
+    prompt.close();
+    return answer.trim();
+  }
+  throw new CliError(silence);
+}
+
+/** Asks before something is deleted; `y` alone is consent. Throws CliError when nobody is there to answer. */
+export async function confirm(question: string): Promise<boolean> {
+  const silence = "nobody answered: to delete without asking, add --yes, --force or `true`";
+  return /^y$/i.test(await readLine(`${question} [y/N] `, silence));
 }
 
 async function standardInput(): Promise<string> {

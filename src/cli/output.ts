@@ -1,5 +1,5 @@
 // Output: every line that `nself` writes, its marks and colours, and the four formats of what it reads.
-import { columns, csv, table } from "./table.ts";
+import { columns, csv, oneLine, table } from "./table.ts";
 
 /** Forms of a result: `text` for people, `table` as psql draws it, `json` and `csv` for programs. */
 export const FORMATS = ["text", "table", "json", "csv"] as const;
@@ -7,18 +7,18 @@ export type Format = (typeof FORMATS)[number];
 
 const COLOURS = { green: 32, red: 31, yellow: 33, blue: 34, bold: 1 } as const;
 
-/** A result, a heading. */
+/** A line of a result: what is in it does not begin another, whoever wrote it. */
 export function line(text = ""): void {
-  process.stdout.write(`${printable(text)}\n`);
+  process.stdout.write(`${oneLine(printable(text))}\n`);
 }
 
 export function heading(text: string): void {
-  process.stdout.write(`${paint(process.stdout, "bold", printable(text))}\n`);
+  process.stdout.write(`${paint(process.stdout, "bold", oneLine(printable(text)))}\n`);
 }
 
 /** `✓` on stdout: done. */
 export function success(text: string): void {
-  process.stdout.write(`${paint(process.stdout, "green", "✓")} ${printable(text)}\n`);
+  process.stdout.write(`${paint(process.stdout, "green", "✓")} ${oneLine(printable(text))}\n`);
 }
 
 /** `✗` on stdout: a state that is bad; a failure of the command itself goes to `failure`. */
@@ -28,12 +28,12 @@ export function bad(text: string): void {
 
 /** `ℹ`: under way. On stdout, unless that carries a result for programs. */
 export function progress(text: string, stream: NodeJS.WriteStream = process.stdout): void {
-  stream.write(`${paint(stream, "blue", "ℹ")} ${printable(text)}\n`);
+  stream.write(`${paint(stream, "blue", "ℹ")} ${oneLine(printable(text))}\n`);
 }
 
 /** `✱` on stderr: done, but. */
 export function warning(text: string): void {
-  process.stderr.write(`${paint(process.stderr, "yellow", "✱")} ${printable(text)}\n`);
+  process.stderr.write(`${paint(process.stderr, "yellow", "✱")} ${oneLine(printable(text))}\n`);
 }
 
 /** `✗` on stderr: failed. */
@@ -48,7 +48,12 @@ export function openChannel(name: string): string {
 
 /** A result as one line of JSON. */
 export function jsonLine(value: unknown): void {
-  line(JSON.stringify(value));
+  writeJson(value);
+}
+
+/** Escapes of control characters are JSON's own: what is written stays JSON. */
+function writeJson(value: unknown, indent?: number): void {
+  process.stdout.write(`${printable(JSON.stringify(value, null, indent))}\n`);
 }
 
 /** Lines of cells, as the text format shows lists: indented, each cell at least as wide as `widths` says. */
@@ -64,7 +69,7 @@ export function show<Row extends object>(
   format: Format,
   { value, keys, text }: { value: Row | Row[]; keys: (keyof Row & string)[]; text: () => void },
 ): void {
-  if (format === "json") line(JSON.stringify(value, null, 2));
+  if (format === "json") writeJson(value, 2);
   else if (format === "text") text();
   else {
     const cells = (Array.isArray(value) ? value : [value]).map((row) => keys.map((key) => row[key]));
@@ -82,12 +87,18 @@ export function show<Row extends object>(
 export function asTyped(text: string): string {
   return process.env.npm_execpath === undefined
     ? text
-    : text.replaceAll(/(?<!npx )\bnself realtime\b/g, "npx nself realtime");
+    : text.replaceAll(/(?<!npx )\bnself (realtime|profile|migrate|completion)\b/g, "npx nself $1");
 }
 
-/** What others wrote must not steer a terminal: control characters other than line ends are shown as escapes. */
-function printable(text: string): string {
-  return text.replaceAll(/[^\P{Cc}\n]/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+/**
+ * What others wrote must not steer a terminal, nor turn a line's letters around: control characters other than line ends
+ * and marks of direction are shown as escapes.
+ */
+export function printable(text: string): string {
+  return text.replaceAll(
+    /[^\P{Cc}\n]|[\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 function paint(stream: NodeJS.WriteStream, colour: keyof typeof COLOURS, text: string): string {

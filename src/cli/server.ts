@@ -6,6 +6,7 @@ import type { AdminApi } from "../edge/admin/api.ts";
 import type { ProblemDocument } from "../edge/admin/problem.ts";
 import { readStackFile } from "../stack/stack-file.ts";
 import { CliError, EXIT } from "./errors.ts";
+import { findProfile, readProfiles } from "./profiles.ts";
 
 /** Longest wait for an answer of the admin API. */
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -19,22 +20,26 @@ export interface Server {
 }
 
 /**
- * Finds the server: NSELF_REALTIME_URL with NSELF_REALTIME_SERVICE_KEY, else the stack running on this machine.
- * Throws CliError that names both ways when neither is there.
+ * Finds the server: that of NSELF_PROFILE (or --profile), else NSELF_REALTIME_URL with NSELF_REALTIME_SERVICE_KEY, else the
+ * profile in use, else the stack running on this machine.
+ * Throws CliError that names the ways when there is none.
  */
 export function findServer(environment: NodeJS.ProcessEnv = process.env): Server {
   const { NSELF_REALTIME_URL: url, NSELF_REALTIME_SERVICE_KEY: serviceKey, DATABASE_URL: databaseUrl } = environment;
-  if (url || serviceKey) {
+  if (!environment.NSELF_PROFILE && (url || serviceKey)) {
     if (!url) throw new CliError("NSELF_REALTIME_SERVICE_KEY is set, NSELF_REALTIME_URL is not: set both or none");
     if (!serviceKey)
       throw new CliError("NSELF_REALTIME_URL is set, NSELF_REALTIME_SERVICE_KEY is not: set both or none");
     return { url: httpUrl(url), serviceKey, databaseUrl };
   }
+  const profiles = readProfiles(environment);
+  const profile = findProfile(profiles, environment.NSELF_PROFILE || profiles.current);
+  if (profile !== undefined) return { ...profile, databaseUrl };
   const stack = stackFile(environment);
   if (stack === undefined) {
     throw new CliError(
-      "no server found: start one on this machine with `npm start` (it writes .nself/stack.json; NSELF_HOME says where), " +
-        "or set NSELF_REALTIME_URL and NSELF_REALTIME_SERVICE_KEY",
+      "no server found: start one on this machine with `nself realtime start` or `npm start` (it writes .nself/stack.json; " +
+        "NSELF_HOME says where), name one with `nself profile add`, or set NSELF_REALTIME_URL and NSELF_REALTIME_SERVICE_KEY",
       { code: "no_server" },
     );
   }

@@ -1,4 +1,5 @@
 // Tables: rows of cells as aligned text, as psql draws them, and as CSV.
+import stringWidth from "string-width";
 import { stamp } from "./time.ts";
 
 /** Pads each column to its longest cell, or to its least width if that is more; two blanks between columns. */
@@ -8,7 +9,7 @@ export function columns(given: string[][], widths: number[]): string[] {
   const width = (rows[0] ?? []).map((_, at) => fits(at));
   return rows.map((row) =>
     row
-      .map((cell, at) => cell.padEnd(width[at] ?? 0))
+      .map((cell, at) => padded(cell, width[at] ?? 0))
       .join("  ")
       .trimEnd(),
   );
@@ -17,8 +18,10 @@ export function columns(given: string[][], widths: number[]): string[] {
 /** A table in the form of psql: names, a rule, rows. */
 export function table(names: string[], rows: unknown[][]): string[] {
   const cells = rows.map((row) => row.map((cell, at) => oneLine(text(cell, names[at] ?? ""))));
-  const widths = names.map((name, at) => Math.max(name.length, ...cells.map((row) => row[at]?.length ?? 0)));
-  const draw = (row: string[]) => ` ${row.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join(" | ")}`.trimEnd();
+  const widths = names.map((name, at) =>
+    Math.max(stringWidth(name), ...cells.map((row) => stringWidth(row[at] ?? ""))),
+  );
+  const draw = (row: string[]) => ` ${row.map((cell, at) => padded(cell, widths[at] ?? 0)).join(" | ")}`.trimEnd();
   return [draw(names), widths.map((width) => "-".repeat(width + 2)).join("+"), ...cells.map(draw)];
 }
 
@@ -34,7 +37,13 @@ function text(cell: unknown, name: string): string {
   return name.endsWith("_at") ? stamp(String(cell)) : String(cell);
 }
 
-function oneLine(cell: string): string {
+/** Columns are what a terminal shows, not characters: a letter of an East Asian script takes two. */
+function padded(cell: string, width: number): string {
+  return cell + " ".repeat(Math.max(0, width - stringWidth(cell)));
+}
+
+/** A line end is shown, not made. */
+export function oneLine(cell: string): string {
   return cell.replaceAll("\n", "\\n");
 }
 

@@ -1,4 +1,5 @@
 // Times as people read them.
+import prettyMilliseconds from "pretty-ms";
 
 /** `2026-01-30 10:15:23`, in UTC, of an ISO time or unix milliseconds. */
 export function stamp(time: string | number): string {
@@ -16,10 +17,7 @@ export function lastSeen(seconds: number): string {
 }
 
 function span(seconds: number): string {
-  if (seconds < 60) return `${seconds}s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)}m`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h`;
-  return `${Math.floor(seconds / 86_400)}d`;
+  return seconds < 1 ? "0s" : prettyMilliseconds(seconds * 1000, { compact: true });
 }
 
 /** Whole seconds since an ISO time; never negative. */

@@ -24,6 +24,8 @@ export interface ChildSpec {
   ready(): Promise<boolean>;
   /** Which lines of its output are worth a person's attention once it runs. */
   shows(line: string): boolean;
+  /** Which others are kept in the log. */
+  keeps(line: string): boolean;
   /** The signal that has it finish, and for how long it may take before it is killed. */
   readonly stop: { readonly signal: NodeJS.Signals; readonly graceMs: number };
   /** The signal that ends it safely when nobody is there to wait for it. */
@@ -112,9 +114,9 @@ class Child implements AsyncDisposable {
 
   #heard(line: string): void {
     this.#lastLines = [...this.#lastLines.slice(1 - KEPT_LINES), line];
-    if (this.#isUp && !this.#stopping.signal.aborted && this.#spec.shows(line)) {
-      this.#report.childSays(this.#spec.name, line);
-    }
+    if (!this.#isUp || this.#stopping.signal.aborted) return;
+    const shown = this.#spec.shows(line);
+    if (shown || this.#spec.keeps(line)) this.#report.childSays(this.#spec.name, line, shown);
   }
 
   /** @throws StackError, or the reason of the signal */

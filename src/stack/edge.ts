@@ -18,6 +18,8 @@ const namespaces = [
 
 const COMPATIBILITY_DATE = "2026-10-01";
 const HEALTH_TIMEOUT_MS = 1_000;
+/** Clients that come and go are news for the log, not for the terminal. */
+const CONNECTION = /^\{"event":"(dis)?connected"/;
 
 /** Bundles `src/edge/index.ts` for workerd. @throws Error with esbuild's messages */
 export async function bundleEdge(home: string): Promise<void> {
@@ -62,7 +64,8 @@ export function edgeChild(config: Config, bindings: Readonly<Record<string, stri
     args: ["serve", configPath],
     env: { ...bindings },
     ready: () => isHealthy(`${edgeUrl(config)}/health`),
-    shows: () => true,
+    shows: (line) => !CONNECTION.test(line),
+    keeps: () => true,
     // Asked to stop, workerd finishes what it does and then waits for its sockets to close, which they do not.
     stop: { signal: "SIGTERM", graceMs: 1_000 },
     orphanSignal: "KILL",

@@ -17,11 +17,11 @@ export interface Claim extends Disposable {
  */
 export function claimHome(home: string): Claim {
   attempt(`create ${home}`, () => makeDirectory(home));
-  const path = join(home, "stack.pid");
+  const path = pidPath(home);
   const afterKill = !attempt(`write in ${home}`, () => tryWrite(path));
   if (afterKill) {
-    const owner = Number(readFileSync(path, "utf8"));
-    if (commandOf(owner)?.includes("stack/main.ts")) {
+    const owner = ownerOf(home);
+    if (owner !== undefined) {
       const url = readStackFileIn(home)?.url ?? "it is still starting";
       throw new StackError(
         `A stack already runs in ${home}: ${url} (process ${owner}).\nStop it first, or set NSELF_HOME to another directory.`,
@@ -32,6 +32,15 @@ export function claimHome(home: string): Claim {
     if (!tryWrite(path)) throw new StackError(`Another stack is just starting in ${home}.`);
   }
   return { afterKill, [Symbol.dispose]: () => rmSync(path, { force: true }) };
+}
+
+const pidPath = (home: string): string => join(home, "stack.pid");
+
+/** The process of the living stack that holds a home, if one does: started, starting or stopping. */
+export function ownerOf(home: string): number | undefined {
+  if (!existsSync(pidPath(home))) return undefined;
+  const pid = Number(readFileSync(pidPath(home), "utf8"));
+  return commandOf(pid)?.includes("stack/main.ts") ? pid : undefined;
 }
 
 /**

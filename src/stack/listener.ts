@@ -29,6 +29,7 @@ export function listenerChild(config: Config, databaseUrl: string, secret: strin
     },
     ready: () => answers(`${url(config)}/health`),
     shows: () => true,
+    keeps: () => true,
     stop: { signal: "SIGTERM", graceMs: 5_000 },
     orphanSignal: "KILL",
   };

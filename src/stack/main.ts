@@ -11,6 +11,7 @@ import { StackError } from "./errors.ts";
 import { Guard } from "./guard.ts";
 import { claimHome } from "./home.ts";
 import { listenerChild, sqlUrl } from "./listener.ts";
+import { LogFile } from "./log-file.ts";
 import { isFree, requireFree } from "./ports.ts";
 import { embeddedUrl, postgresChild } from "./postgres.ts";
 import { Report } from "./report.ts";
@@ -59,6 +60,7 @@ async function runStack(config: Config): Promise<void> {
   stopOnSignals(children);
 
   using claim = claimHome(config.home);
+  report.keepIn(new LogFile(config.home));
   await requireFree(portsOf(config), claim.afterKill);
   const secrets = await loadSecrets(config);
   const databaseUrl = config.databaseUrl ?? embeddedUrl(config.postgresPort.number, secrets.postgresPassword);

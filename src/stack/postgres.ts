@@ -56,6 +56,8 @@ export async function postgresChild(
     ...runAs(user, binaries.postgres, ["-D", data, "-p", String(port), ...options], data),
     ready: () => accepts(url),
     shows: (line) => / (WARNING|ERROR|FATAL|PANIC): /.test(line),
+    // The lines below an error may hold rows, which are nobody's to read here.
+    keeps: () => false,
     // SIGINT is its fast shutdown: sessions are ended, data is written.
     stop: { signal: "SIGINT", graceMs: 10_000 },
     orphanSignal: "INT",

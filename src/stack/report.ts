@@ -1,16 +1,23 @@
 // What the stack tells the person who started it: steps and the result on stdout, trouble on stderr.
 
 import type { Config } from "./config.ts";
+import type { LogFile } from "./log-file.ts";
 import type { StackFile } from "./stack-file.ts";
 
 const LABEL_WIDTH = 46;
 
 export class Report {
   readonly #startedAt = performance.now();
+  #log: LogFile | undefined;
 
   constructor() {
     // A closed terminal or a `| head` must not end the stack halfway through.
     for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
+  }
+
+  /** From now on, what is told is kept as well. */
+  keepIn(log: LogFile): void {
+    this.#log = log;
   }
 
   /** Does one step of the start and shows it with the time it took. */
@@ -23,22 +30,29 @@ export class Report {
   }
 
   note(text: string): void {
+    this.#log?.write("stack", text);
     print(`  ${text}`);
   }
 
   warn(text: string): void {
+    this.#log?.write("stack", `warning: ${text}`);
     process.stderr.write(`${paint("yellow", "!", process.stderr)} ${text}\n`);
   }
 
   error(text: string): void {
+    this.#log?.write("stack", `error: ${text}`);
     process.stderr.write(`${paint("red", "✗", process.stderr)} ${text}\n`);
   }
 
-  childSays(name: string, line: string): void {
+  /** `shown`: whether it is worth a person's attention; all of it is kept. */
+  childSays(name: string, line: string, shown: boolean): void {
+    this.#log?.write(name, printable(line));
+    if (!shown) return;
     process.stderr.write(`${paint("dim", `${name} │`, process.stderr)} ${printable(line)}\n`);
   }
 
   ready(stack: StackFile, { home, databaseUrl }: Config): void {
+    this.#log?.write("stack", `ready at ${stack.url} (process ${stack.pid})`);
     // The table to play with is in our own database only.
     const next =
       databaseUrl === undefined

@@ -109,7 +109,7 @@ test("AC-048 AC-049 AC-050: unsubscribe by table or id; what is not there is not
   });
 });
 
-test("AC-052 AC-056 AC-057: listen shows each change as it comes", async () => {
+test("AC-052 AC-056 AC-057 AC-059: listen shows each change as it comes", async () => {
   await nself("subscribe", "public.users");
   const listener = await listen("public.users");
   expect(listener.stdout()).toMatch(/^Listening to public\.users\.\.\.\n/);

@@ -26,17 +26,25 @@ export interface RunOptions {
   /** What is on standard input; nothing by default. */
   input?: string;
   env?: Record<string, string>;
+  /** Where it is run; that of the tests by default. */
+  cwd?: string;
 }
 
 /** Starts `nself` in the environment of a stack; null: where there is none. */
 export function start(
   stack: Pick<TestStack, "home"> | null,
   args: string[],
-  { input = "", env = {} }: RunOptions = {},
+  { input = "", env = {}, cwd }: RunOptions = {},
 ): Running {
   const child = spawn(process.execPath, [entry, ...args], {
+    ...(cwd === undefined ? {} : { cwd }),
     // Nothing of the caller's own settings: a stack is found by its home alone.
-    env: { PATH: process.env.PATH, NSELF_HOME: stack?.home ?? "/nonexistent", ...env },
+    env: {
+      PATH: process.env.PATH,
+      NSELF_HOME: stack?.home ?? "/nonexistent",
+      XDG_CONFIG_HOME: "/nonexistent",
+      ...env,
+    },
     stdio: ["pipe", "pipe", "pipe"],
   });
   let stdout = "";

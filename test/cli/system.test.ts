@@ -109,7 +109,7 @@ test("AC-019 AC-022 AC-024 AC-025: status says what runs, how many channels of e
   expect(stdout).toMatch(/^ {2}Tables monitored: +0$/m);
 });
 
-test("AC-021 AC-161 AC-164: connections are counted as they come and go, a line each in a pipe", async () => {
+test("AC-021 AC-161 AC-162 AC-164: connections are counted as they come and go, a line each in a pipe", async () => {
   await vi.waitFor(async () => expect(await json("connections")).toEqual([]), 15_000);
   const ends = await Promise.all([connect(), connect(), connect()]);
   const counts = async () => {

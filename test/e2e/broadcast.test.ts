@@ -44,7 +44,7 @@ function hear(channel: RealtimeChannel): Heard[] {
 const brief = (heard: readonly Heard[]): unknown[] => heard.map(({ event, payload }) => [event, payload]);
 
 describe.each(pairs)("a client of version %s and one of %s", (left, right) => {
-  test("hear each other, and neither hears itself", async () => {
+  test("AC-204: hear each other, and neither hears itself", async () => {
     const room = uniqueName("talk");
     const [a, b] = [clients.open({ vsn: left }).channel(room), clients.open({ vsn: right }).channel(room)];
     const [atA, atB] = [hear(a), hear(b)];

@@ -78,7 +78,7 @@ const brief = (changes: readonly Change[] = []): unknown[] =>
   changes.map(({ eventType, new: row, old }) => [eventType, eventType === "DELETE" ? old : row]);
 
 describe.each(versions)("version %s", (vsn) => {
-  test("insert, update and delete arrive with their rows, columns and time", async () => {
+  test("AC-204: insert, update and delete arrive with their rows, columns and time", async () => {
     const name = await table();
     const { changes, system } = await follow(vsn, { table: name });
     const before = Date.now();
@@ -186,7 +186,7 @@ test("what a rolled-back transaction wrote never arrives", async () => {
   await eventually(() => expect(brief(changes[0])).toEqual([["INSERT", { id: 3, title: "kept" }]]));
 });
 
-test("a row of 100 kB arrives whole", async () => {
+test("AC-070: a row of 100 kB arrives whole", async () => {
   const name = await table();
   const { changes } = await follow("2.0.0", { table: name });
   await db.query(`insert into ${name} values (1, repeat('0123456789', 10000))`);
@@ -426,7 +426,7 @@ test("a change has the keys that Supabase's have, and nothing else in its data",
   socket.close();
 });
 
-test("the Flutter SDK's join, whose topic names the table, gets the frames of its events", async () => {
+test("AC-206: the Flutter SDK's join, whose topic names the table, gets the frames of its events", async () => {
   const name = await table();
   const topic = `realtime:public:${name}`;
   // A gateway looks at the list of captured tables once a second.

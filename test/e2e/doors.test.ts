@@ -125,11 +125,11 @@ const json = (error: string, status = 401): object => ({
 });
 
 describe.each(["/realtime/v1/websocket", "/socket/websocket", "/realtime/v1/channels/room/websocket"])("%s", (path) => {
-  test("refuses an upgrade without a key", async () => {
+  test("AC-207: refuses an upgrade without a key", async () => {
     expect(await refusedUpgrade(`${path}?vsn=2.0.0`)).toEqual(json("API key is missing"));
   });
 
-  test.each(badTokens)("refuses an upgrade with $what", async ({ make, error }) => {
+  test.each(badTokens)("AC-207: refuses an upgrade with $what", async ({ make, error }) => {
     const key = encodeURIComponent(await make());
     expect(await refusedUpgrade(`${path}?vsn=2.0.0&apikey=${key}`)).toEqual(json(error));
   });
@@ -205,7 +205,7 @@ describe.each(versions)("a join over version %s", (vsn) => {
   });
 });
 
-test("a token with the claims of Hasura is understood: its role, and its user as the sender", async () => {
+test("AC-205 AC-217: a token with the claims of Hasura is understood: its role, and its user as the sender", async () => {
   const hasura = {
     "https://hasura.io/jwt/claims": { "x-hasura-user-id": "user-7", "x-hasura-default-role": "service_role" },
   };

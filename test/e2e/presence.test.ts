@@ -62,7 +62,7 @@ function state({ channel }: Member): Record<string, object[]> {
 }
 
 describe.each(pairs)("a member of version %s and one of %s", (left, right) => {
-  test("see each other come, change and go", async () => {
+  test("AC-204: see each other come, change and go", async () => {
     const room = uniqueName("lobby");
     const ann = await enter(room, "ann", { vsn: left });
     expect(await ann.channel.track({ n: 1 })).toBe("ok");
@@ -85,7 +85,7 @@ describe.each(pairs)("a member of version %s and one of %s", (left, right) => {
     expect(state(bob)).toEqual({ ann: [{ n: 1 }] });
   });
 
-  test("are gone when they leave the channel, and when they close their socket", async () => {
+  test("AC-157: are gone when they leave the channel, and when they close their socket", async () => {
     const room = uniqueName("exit");
     const ann = await enter(room, "ann", { vsn: left });
     const bob = await enter(room, "bob", { vsn: right });
@@ -100,7 +100,7 @@ describe.each(pairs)("a member of version %s and one of %s", (left, right) => {
 });
 
 describe.each(versions)("version %s", (vsn) => {
-  test("two tabs of one user are two presences of one key, and one of them stays when the other goes", async () => {
+  test("AC-157: two tabs of one user are two presences of one key, and one of them stays when the other goes", async () => {
     const room = uniqueName("tabs");
     const watcher = await enter(room, "watcher", { vsn });
     const tabs = await Promise.all([enter(room, "ann", { vsn }), enter(room, "ann", { vsn })]);

@@ -109,7 +109,7 @@ test.each([
     batch({ topic: "t", event: "e", payload: { text: "x".repeat(1_000_001) } }),
     { errors: { messages: [{ payload: ["Payload size exceeds tenant limit"] }] } },
   ],
-])("a batch with %s is refused with 422, and none of it is sent", async (_, body, errors) => {
+])("AC-218: a batch with %s is refused with 422, and none of it is sent", async (_, body, errors) => {
   expect(await post("", body)).toEqual({ status: 422, body: errors });
 });
 

@@ -90,7 +90,7 @@ describe.each(versions)("a stock client of version %s", (vsn) => {
     expect(receiver.recoveries).toEqual([undefined, true]);
   });
 
-  test("joins again by itself after the edge was killed, and has missed and doubled nothing", async () => {
+  test("AC-193: joins again by itself after the edge was killed, and has missed and doubled nothing", async () => {
     const room = uniqueName("edge");
     const sender = clients.open({ vsn }).channel(room, { config: { broadcast: { ack: true } } });
     const receiver = resuming(room, vsn, proxy.url);
@@ -236,7 +236,7 @@ test("what was sent and not yet durable when the edge died is never passed off a
   expect(now.epoch === start.epoch && now.seq < 50).toBe(false);
 });
 
-test("a replay by time delivers the newest messages since then, oldest first, and stops at its limit", async () => {
+test("AC-236: a replay by time delivers the newest messages since then, oldest first, and stops at its limit", async () => {
   const { topic, sender } = await counting(3);
   const [third] = await past(topic, 0, 1);
   const since = z.object({ meta: z.object({ at: z.int() }) }).parse(third?.payload).meta.at + 1;

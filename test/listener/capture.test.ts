@@ -76,7 +76,7 @@ test("insert, update, delete and truncate arrive in order, with whole rows", asy
   });
 });
 
-test("a rollback and a rolled back savepoint leave nothing; the rest of the transaction arrives", async () => {
+test("AC-071: a rollback and a rolled back savepoint leave nothing; the rest of the transaction arrives", async () => {
   await table("kept", "id int");
   await db.query("begin; insert into kept values (1); rollback");
   await db.query(
@@ -85,7 +85,7 @@ test("a rollback and a rolled back savepoint leave nothing; the rest of the tran
   expect((await changes("public.kept", 2)).map((change) => change.new)).toEqual([{ id: 2 }, { id: 4 }]);
 });
 
-test("equal rows of a table without a key are as many changes as rows", async () => {
+test("AC-071: equal rows of a table without a key are as many changes as rows", async () => {
   await table("equal", "word text");
   await db.query("insert into equal values ('same'), ('same'), ('same')");
   const seen = await changes("public.equal", 3);
@@ -211,7 +211,7 @@ test("partitions speak as their table: rows that move, leaves written directly, 
   expect(seen.map((change) => change.op)).toEqual(["I", "U", "I", "T"]);
 });
 
-test("a schema's subscription covers tables made later, and none after unsubscribe", async () => {
+test("AC-039: a schema's subscription covers tables made later, and none after unsubscribe", async () => {
   await db.query("create schema shop; create table shop.old (id int); select realtime.subscribe('shop.*')");
   await db.query("create table shop.fresh (id int); insert into shop.fresh values (1)");
   await db.query("insert into shop.old values (2)");
@@ -222,7 +222,7 @@ test("a schema's subscription covers tables made later, and none after unsubscri
   await changes("shop.old", 1);
 });
 
-test("thirty thousand rows in one statement arrive in pages, all of them, in order", async () => {
+test("AC-071: thirty thousand rows in one statement arrive in pages, all of them, in order", async () => {
   await table("bulk", "id int primary key");
   await db.query("insert into bulk select generate_series(1, 30000)");
   await until(
@@ -235,7 +235,7 @@ test("thirty thousand rows in one statement arrive in pages, all of them, in ord
   expect(Math.max(...edge.batches.map((batch) => batch.changes.length))).toBe(1_000);
 });
 
-test("a session that LISTENs hears the documented envelope; of a change too long for it, the key", async () => {
+test("AC-066 AC-068: a session that LISTENs hears the documented envelope; of a change too long for it, the key", async () => {
   await table("heard", "id bigint primary key, text text");
   const ears = new pg.Client({ connectionString: postgres.url });
   await ears.connect();

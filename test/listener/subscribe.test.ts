@@ -87,7 +87,7 @@ describe("migrations", () => {
     expect(await rows("select by from public.called")).toEqual([]);
   });
 
-  test("need neither superuser nor extension, also where the roles are not there yet", async () => {
+  test("AC-239: need neither superuser nor extension, also where the roles are not there yet", async () => {
     await db.query(
       "drop schema realtime, auth cascade; drop role anon, authenticated, service_role, nself_realtime_capture",
     );
@@ -162,7 +162,7 @@ describe("subscribe", () => {
     db.query(`create table users (id int primary key); create table "Order" (id int); create table "order" (id int)`),
   );
 
-  test("makes the documented function and triggers, and repeating it replaces the events", async () => {
+  test("AC-063 AC-064 AC-065: makes the documented function and triggers, and repeating it replaces the events", async () => {
     await db.query("select realtime.subscribe('public.users')");
     const all = [
       ["realtime_delete_users"],
@@ -212,7 +212,7 @@ describe("subscribe", () => {
 });
 
 describe("unsubscribe", () => {
-  test("by name or by id leaves no trigger and no function", async () => {
+  test("AC-051: by name or by id leaves no trigger and no function", async () => {
     await db.query("create table gone (id int)");
     for (const key of ["table_name", "id::text"]) {
       await db.query("select realtime.subscribe('gone')");

@@ -1,8 +1,6 @@
 // Commands on channels: channel create, list, get, delete.
-import { createInterface } from "node:readline/promises";
 import { Argument, type Command } from "commander";
-import { jsonObject, type ReadOptions, reading, text } from "../arguments.ts";
-import { CliError } from "../errors.ts";
+import { confirm, jsonObject, type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, show, success, warning } from "../output.ts";
 import { admin, answer, segment } from "../server.ts";
 import { count, stamp } from "../time.ts";
@@ -113,23 +111,11 @@ async function remove(
   const api = admin();
   if (force !== "true" && !options.force && !options.yes) {
     const { slug } = await answer(api.channels[":channel"].$get({ param }));
-    if (!(await confirm(`Delete channel "${slug}" with its messages and members? [y/N] `))) {
+    if (!(await confirm(`Delete channel "${slug}" with its messages and members?`))) {
       line("Deletion cancelled");
       return;
     }
   }
   const { slug } = await answer(api.channels[":channel"].$delete({ param }));
   success(`Channel deleted: ${slug}`);
-}
-
-/** Asks on stderr, so that stdout holds results only. Throws CliError when nobody is there to answer. */
-async function confirm(question: string): Promise<boolean> {
-  const prompt = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
-  prompt.setPrompt(question);
-  prompt.prompt();
-  for await (const answered of prompt) {
-    prompt.close();
-    return /^y$/i.test(answered.trim());
-  }
-  throw new CliError("nobody answered: to delete without asking, add `true`, --force or --yes");
 }

@@ -2,8 +2,9 @@
 import type { Command } from "commander";
 import { type ReadOptions, reading } from "../arguments.ts";
 import { CliError, ToldError } from "../errors.ts";
-import { asTyped, bad, heading, line, list, progress, show, success } from "../output.ts";
+import { asTyped, bad, heading, line, list, show, success } from "../output.ts";
 import { admin, answer, findServer, type Server } from "../server.ts";
+import { waiting } from "../spinner.ts";
 import { ago, count, secondsSince } from "../time.ts";
 
 /** Adds init, status and connections. */
@@ -36,13 +37,15 @@ async function init(): Promise<void> {
 }
 
 async function migrateSchema(databaseUrl: string): Promise<void> {
-  progress("Preparing the database schema...");
-  // Loaded here alone: no other command needs a PostgreSQL client, and each should start at once.
+  // Loaded here alone: most commands need no PostgreSQL client, and each should start at once.
   const { migrate } = await import("../../listener/migrate.ts");
-  const applied = await migrate(databaseUrl).catch((cause: unknown) => {
-    throw new CliError(`the database schema: ${reasonOf(cause)}`, { cause });
-  });
-  success(applied.length === 0 ? "Database schema up to date" : `Database schema ready (${applied.length} migrations)`);
+  const work = () =>
+    migrate(databaseUrl).catch((cause: unknown) => {
+      throw new CliError(`the database schema: ${reasonOf(cause)}`, { cause });
+    });
+  await waiting("Preparing the database schema...", work, (applied) =>
+    applied.length === 0 ? "Database schema up to date" : `Database schema ready (${applied.length} migrations)`,
+  );
 }
 
 /** Node gives no message, only a code, when each of a host's addresses refused. */

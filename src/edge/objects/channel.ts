@@ -22,7 +22,7 @@ import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
-import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
+import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import { askPolicies } from "./policies.ts";
 import { presenceEntries } from "./presence-entries.ts";
@@ -174,7 +174,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   override webSocketClose(ws: WebSocket, code: number): void {
     answerClose(ws, code);
     const known = this.#known(ws);
-    if ("session" in known) this.#clients.closed(known.session);
+    if ("session" in known) clientClosed(this.#clients, known.session, code);
     else {
       this.#core.unlinked(known.link);
       if (code !== UNUSED.code) this.#wake(known.link.gateway);

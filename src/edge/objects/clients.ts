@@ -85,7 +85,15 @@ export function acceptClient(ctx: DurableObjectState, env: Env, gateway: Gateway
   const attachment = { session: record.id, seenAt: Date.now() };
   attach(server, attachment);
   gateway.open(record, clientSocket(server, attachment));
+  const { role, user } = record.claims;
+  console.log(JSON.stringify({ event: "connected", connection: record.id, role, user }));
   return new Response(null, { status: 101, webSocket: client });
+}
+
+/** A client's socket has ended. */
+export function clientClosed(gateway: Gateway, connection: string, code: number): void {
+  gateway.closed(connection);
+  console.log(JSON.stringify({ event: "disconnected", connection, code }));
 }
 
 /** The open sockets of a gateway, for the admin API. */

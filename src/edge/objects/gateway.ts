@@ -5,7 +5,7 @@ import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
 import type { Block } from "../../protocol/blocks.ts";
 import type { Env } from "../env.ts";
-import { acceptClient, connectionsOf, makeGateway } from "./clients.ts";
+import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
@@ -52,7 +52,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
 
   override webSocketClose(ws: WebSocket, code: number): void {
     answerClose(ws, code);
-    this.#core.closed(this.#known(ws).session);
+    clientClosed(this.#core, this.#known(ws).session, code);
     this.#holder.tell(this.#core.sessions.size > 0);
   }
 

@@ -150,7 +150,7 @@ describe("broadcasts over HTTP", () => {
     expect([answer.status, answer.body]).toEqual([422, { errors: { messages: [expect.any(Object)] } }]);
   });
 
-  test("what is nested too deep is refused with 422", async () => {
+  test("AC-218: what is nested too deep is refused with 422", async () => {
     const nest = `${"[".repeat(7_000)}${"]".repeat(7_000)}`;
     expect((await post({ body: `{"messages":[{"topic":"room","event":"x","payload":{"a":${nest}}}]}` })).status).toBe(
       422,

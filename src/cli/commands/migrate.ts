@@ -1,0 +1,159 @@
+// The command migrate: takes over what another realtime server of the same kind was told.
+import { Argument, type Command } from "commander";
+import { CliError, EXIT, ToldError } from "../errors.ts";
+import { heading, line, progress, success, warning } from "../output.ts";
+import { admin, answer, findServer } from "../server.ts";
+
+const CONNECT_TIMEOUT_MS = 10_000;
+/** More topics than anybody registers; their messages go back three days. */
+const MAX_TOPICS = 10_000;
+/** What a slug leaves as it is: such a topic stays itself when it is registered. */
+const OWN_SLUG = /^(?=.*[\p{L}\p{N}])[\p{L}\p{M}\p{N}._:-]+$/u;
+
+interface Options {
+  dbUrl?: string;
+  dryRun?: true;
+}
+
+interface Plan {
+  /** Of the publication supabase_realtime, with the changes that it publishes. */
+  tables: { name: string; quoted: string; events: string[] }[];
+  channels: { topic: string; type: "public" | "private" }[];
+  /** Topics that cannot be registered, each with the reason. */
+  left: { topic: string; reason: string }[];
+}
+
+/** Adds the group migrate. */
+export function migrateCommands(program: Command): void {
+  const group = program.command("migrate").description("take over from another realtime server");
+  const described = (command: Command) =>
+    command
+      .description("take over channels and captured tables from a database of Supabase; may be repeated")
+      .addArgument(new Argument("[part]", "what is taken over").choices(["realtime"]))
+      .option("--db-url <url>", "the Supabase database, which is only read (default: SUPABASE_DB_URL)")
+      .option("--dry-run", "say what would be done, and do nothing");
+  described(group.command("from-supabase")).action((_part, options: Options) => fromSupabase(options));
+  const from = group.command("from").description("the same in two words");
+  described(from.command("supabase")).action((_part, options: Options) => fromSupabase(options));
+}
+
+async function fromSupabase({ dbUrl = process.env.SUPABASE_DB_URL, dryRun }: Options): Promise<void> {
+  if (!dbUrl) {
+    throw new CliError(
+      "which database? Give --db-url or set SUPABASE_DB_URL, such as postgresql://postgres:…@db.…:5432/postgres",
+      {
+        exit: EXIT.usage,
+      },
+    );
+  }
+  const plan = await readPlan(dbUrl);
+  for (const { topic, reason } of plan.left) warning(`${topic} stays an open channel: ${reason}`);
+  if (dryRun) return tell(plan);
+  const channels = await takeChannels(plan);
+  const tables = await takeTables(plan);
+  const server = findServer();
+  line();
+  line(`Presence needs nothing: give your Supabase client the URL ${server.url} and the anon key of this server.`);
+  if (!channels || !tables) throw new ToldError();
+}
+
+function tell({ tables, channels }: Plan): void {
+  heading("Would be done (nothing was changed):");
+  for (const { topic, type } of channels) line(`  channel create ${topic} ${type}`);
+  for (const { name, events } of tables) line(`  subscribe ${name} ${events.join(",")}`);
+}
+
+/** Reads a database of Supabase, and writes nothing there. Throws CliError when it cannot be read. */
+async function readPlan(url: string): Promise<Plan> {
+  // Loaded here alone: most commands need no PostgreSQL client, and each should start at once.
+  const { default: pg } = await import("pg");
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  try {
+    await client.connect();
+    await client.query("begin read only");
+    const { rows: published } = await client.query<{
+      schemaname: string;
+      tablename: string;
+      quoted: string;
+      events: string[];
+    }>(
+      `select t.schemaname, t.tablename, format('%I.%I', t.schemaname, t.tablename) quoted,
+         array_remove(array[case when p.pubinsert then 'INSERT' end, case when p.pubupdate then 'UPDATE' end,
+           case when p.pubdelete then 'DELETE' end], null) events
+       from pg_publication_tables t join pg_publication p using (pubname)
+       where pubname = 'supabase_realtime' order by 1, 2`,
+    );
+    const { rows: there } = await client.query("select to_regclass('realtime.messages') is not null as yes");
+    const { rows: topics } = there[0]?.yes
+      ? await client.query<{ topic: string; kinds: boolean[] }>(
+          `select topic, array_agg(distinct coalesce(private, false)) kinds from realtime.messages
+           group by topic order by topic limit ${MAX_TOPICS}`,
+        )
+      : { rows: [] };
+    const tables = published
+      .filter(({ events }) => events.length > 0)
+      .map(({ schemaname, tablename, quoted, events }) => ({ name: `${schemaname}.${tablename}`, quoted, events }));
+    return { tables, ...sorted(topics) };
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message || cause.name : String(cause);
+    throw new CliError(`the Supabase database cannot be read: ${reason}`, { cause });
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+function sorted(topics: { topic: string; kinds: boolean[] }[]): Pick<Plan, "channels" | "left"> {
+  const channels: Plan["channels"] = [];
+  const left: Plan["left"] = [];
+  for (const { topic, kinds } of topics) {
+    if (!OWN_SLUG.test(topic) || topic !== topic.toLowerCase()) {
+      left.push({ topic, reason: "a registered name holds lower-case letters, digits and . _ : - alone" });
+    } else if (kinds.length > 1) {
+      left.push({ topic, reason: "it has a public and a private room, and a registered channel is one of them" });
+    } else {
+      channels.push({ topic, type: kinds[0] ? "private" : "public" });
+    }
+  }
+  return { channels, left };
+}
+
+/** Registers the topics. What is refused is told, and the rest goes on: the next run finds it done. */
+async function takeChannels({ channels }: Plan): Promise<boolean> {
+  let all = true;
+  for (const { topic, type } of channels) {
+    try {
+      const { created } = await answer(admin().channels.$post({ json: { name: topic, type } }));
+      if (created) success(`Channel created: ${topic} (${type})`);
+      else progress(`Channel is there already: ${topic} (${type})`);
+    } catch (error) {
+      all = refused(error);
+    }
+  }
+  return all;
+}
+
+/** Captures the tables, and leaves alone those that are captured: their events may have been chosen since. */
+async function takeTables({ tables }: Plan): Promise<boolean> {
+  const captured = new Set((await answer(admin().subscriptions.$get())).map(({ table_name }) => table_name));
+  let all = true;
+  for (const { name, quoted, events } of tables) {
+    if (captured.has(name)) {
+      progress(`Captured already: ${name}`);
+      continue;
+    }
+    try {
+      await answer(admin().subscriptions.$post({ json: { table: quoted, events } }));
+      success(`Subscribed to ${name} (${events.join(", ")})`);
+    } catch (error) {
+      all = refused(error);
+    }
+  }
+  return all;
+}
+
+/** Answers false. Throws what is no refusal of this one thing, such as a server that is away. */
+function refused(error: unknown): false {
+  if (!(error instanceof CliError) || error.code === "server_away" || error.code === undefined) throw error;
+  warning(error.message);
+  return false;
+}
