@@ -67,6 +67,7 @@ async function postgres15(home: string, port: number): Promise<ChildSpec> {
     ...runAs(user, join(POSTGRES_15, "postgres"), ["-D", data, "-p", String(port), ...settings], data),
     ready: () => accepts(embeddedUrl(port, PASSWORD)),
     shows: () => false,
+    keeps: () => false,
     stop: { signal: "SIGINT", graceMs: 10_000 },
     orphanSignal: "INT",
   };
