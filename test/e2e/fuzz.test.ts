@@ -22,8 +22,11 @@ const NEIGHBOUR_EVERY_MS = 50;
 const MAX_LATENCY_MS = 5_000;
 /** Channels that nobody is in go to sleep after ten seconds; the short form has no time to wait for it. */
 const SETTLE_MS = FRAMES > 20_000 ? 12_000 : 3_000;
-/** What the second half of the garbage may add to the memory that the first half has left. */
-const MAX_GROWTH_BYTES = 100_000_000;
+/**
+ * What the second half of the garbage may add to the memory that the first half has left. The garbage collector's room to
+ * breathe was 70 to 105 MB, and as much after 10,000 frames as after 100,000.
+ */
+const MAX_GROWTH_BYTES = 250_000_000;
 
 let stack: TestStack;
 
