@@ -7,7 +7,6 @@ import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
-import type { Tally } from "../../gateway/tally.ts";
 import type { Block } from "../../protocol/blocks.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
@@ -51,7 +50,7 @@ import {
   UNUSED,
 } from "./sockets.ts";
 import { Tables } from "./tables.ts";
-import { toldTally } from "./teller.ts";
+import { Teller } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
 /** A gateway name for the sockets that this object holds itself. */
@@ -73,7 +72,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #access: CachedAccess;
   readonly #core: ChannelCore;
   readonly #clients: GatewayCore;
-  readonly #tally: Tally;
+  readonly #teller: Teller;
   readonly #holder: Holder;
   readonly #sockets = new WeakMap<WebSocket, Known>();
 
@@ -108,13 +107,13 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       },
       this.#links(),
     );
-    this.#tally = toldTally(ctx, timers, (tallied) =>
+    this.#teller = new Teller(timers, (tallied) =>
       env.DIRECTORY.getByName("directory").count(DIRECT + this.#objectName, tallied),
     );
     this.#clients = makeGateway(ctx, env, {
       name: DIRECT + this.#objectName,
       timers,
-      tally: this.#tally,
+      tally: this.#teller.tally,
       tables,
       own: this.#objectName,
       openLink: async (object, events) =>
@@ -212,10 +211,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return known;
   }
 
-  override alarm(): void {
+  override async alarm(): Promise<void> {
     this.#core.alarm();
     this.#clients.alarm();
     this.#report();
+    await this.#teller.alarm();
   }
 
   async archive(): Promise<boolean> {
@@ -353,7 +353,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     try {
       const taken = await this.#core.changes(batch);
       // A change comes to its table's own feed and to those of whole schemas: it is counted once.
-      if (!this.#name.sub.endsWith(".*")) this.#tally.changed(this.#core.position.seq - seq);
+      if (!this.#name.sub.endsWith(".*")) this.#teller.tally.changed(this.#core.position.seq - seq);
       return { taken };
     } catch (error) {
       // Nobody can say now who may see it.

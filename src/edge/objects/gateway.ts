@@ -11,13 +11,14 @@ import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
 import { answerClose, type ClientAttachment, clientAttachmentOf, LOST, noteFrame, openLink } from "./sockets.ts";
 import { Tables } from "./tables.ts";
-import { toldTally } from "./teller.ts";
+import { Teller } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
 export class Gateway extends DurableObject<Env> implements GatewayRpc {
   readonly #name: string;
   readonly #core: GatewayCore;
   readonly #holder: Holder;
+  readonly #teller: Teller;
   readonly #sockets = new WeakMap<WebSocket, ClientAttachment>();
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -28,10 +29,11 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
       if (holds) enforce(this.#core, blocks);
     });
     const timers = objectTimers(ctx);
+    this.#teller = new Teller(timers, (tallied) => env.DIRECTORY.getByName("directory").count(this.#name, tallied));
     this.#core = makeGateway(ctx, env, {
       name: this.#name,
       timers,
-      tally: toldTally(ctx, timers, (tallied) => env.DIRECTORY.getByName("directory").count(this.#name, tallied)),
+      tally: this.#teller.tally,
       tables: new Tables(ctx.storage.sql, sessionTables),
       openLink: (object, events) => openLink(env.CHANNEL, object, this.#name, events),
     });
@@ -69,9 +71,10 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
     return known;
   }
 
-  override alarm(): void {
+  override async alarm(): Promise<void> {
     this.#core.alarm();
     this.#holder.tell(this.#core.sessions.size > 0);
+    await this.#teller.alarm();
   }
 
   /** A channel lost this gateway's link. Being called is enough: the constructor has opened all links again. */
