@@ -3,7 +3,7 @@ import { type Tallied, Tally } from "../../gateway/tally.ts";
 import type { Timers } from "../../protocol/timers.ts";
 
 /** What is counted within this long is told together. The alarm that tells sweeps, too: not to be had every second. */
-const GATHER_MS = 3_000;
+const GATHER_MS = 5_000;
 
 export class Teller {
   readonly tally = new Tally(() => this.#wish());
