@@ -1,11 +1,11 @@
 // Joins: how long a join takes, public and private, and how often PostgreSQL is asked. What `npm run bench:joins` runs.
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SignJWT } from "jose";
 import pg from "pg";
 import { WebSocket } from "ws";
 import { z } from "zod";
 import { startStack, type TestStack } from "../../test/support/stack.ts";
+import { userToken } from "../../test/support/tokens.ts";
 import { quantile } from "./statistics.ts";
 
 const JOINS = 300;
@@ -135,8 +135,7 @@ async function calls(db: pg.Client): Promise<number> {
 }
 
 function newToken({ jwtSecret }: TestStack, sub: string): Promise<string> {
-  const claims = new SignJWT({ role: "authenticated", sub }).setExpirationTime("1 hour");
-  return claims.setProtectedHeader({ alg: "HS256" }).sign(new TextEncoder().encode(jwtSecret));
+  return userToken({ jwtSecret }, { sub });
 }
 
 if (process.argv.length > 2) {

@@ -1,11 +1,11 @@
 // The ports of a channel: what it needs of the world, small enough that a test can hold it in its hand.
 
-import type { JsonText } from "../protocol/json.ts";
 import type { ChannelLimits } from "../protocol/limits.ts";
 import type { Body, Down, Joiner, Message, Viewer } from "../protocol/link.ts";
 import type { Rights } from "../protocol/rights.ts";
 import type { Table } from "../protocol/tables.ts";
 import type { Timers } from "../protocol/timers.ts";
+import type { PolicyQuestion } from "../protocol/viewers.ts";
 import type { Parcel } from "./parcel.ts";
 
 /** The channel's end of a link to one gateway. `gateway` names it; two links of one name do not stand at once. */
@@ -84,17 +84,6 @@ export interface ChannelPorts {
   readonly access: ChannelAccess;
   readonly archive: Archive;
   readonly policies: Policies;
-}
-
-/** Which rows viewers may see, as the policies of a table decide now. */
-export interface PolicyQuestion {
-  readonly schema: string;
-  readonly table: string;
-  /** The columns that images hold; null: all that the table has. */
-  readonly columns: readonly string[] | null;
-  /** Rows as JSON objects, at most some thousands. */
-  readonly images: readonly JsonText[];
-  readonly viewers: readonly Viewer[];
 }
 
 /**

@@ -1,21 +1,11 @@
 // Sends changes to whoever LISTENs to `realtime:table:schema.table` in the database itself.
 import type pg from "pg";
+import { operations } from "../protocol/changes.ts";
 import { mapMembers } from "../protocol/json.ts";
 import type { Parcel } from "./lanes.ts";
 
 /** PostgreSQL's limits, bytes. */
 const most = { payload: 7_999, channel: 63 } as const;
-
-const operations = {
-  I: "INSERT",
-  U: "UPDATE",
-  D: "DELETE",
-  T: "TRUNCATE",
-  i: "INSERT",
-  u: "UPDATE",
-  d: "DELETE",
-  G: "GAP",
-} as const;
 
 const statement = "select pg_notify(channel, payload) from unnest($1::text[], $2::text[]) as n (channel, payload)";
 

@@ -61,7 +61,8 @@ const headerSchema = z.object({
   tables: z.record(z.string(), tableSchema),
 });
 
-const operations = {
+/** What the `op` of a change stands for. */
+export const operations = {
   I: "INSERT",
   U: "UPDATE",
   D: "DELETE",

@@ -1,10 +1,21 @@
 // Viewers: principals of feeds, apart from what changes with every token.
 import type { Claims } from "./claims.ts";
-import { isObject } from "./json.ts";
+import { isObject, type JsonText } from "./json.ts";
 import type { Viewer } from "./link.ts";
 
 /** Claims of a token and not of who bears it: with them everybody would be judged anew after every refresh. */
 export const VOLATILE: ReadonlySet<string> = new Set(["exp", "iat", "nbf", "jti"]);
+
+/** Which rows viewers may see, as the policies of a table decide now. */
+export interface PolicyQuestion {
+  readonly schema: string;
+  readonly table: string;
+  /** The columns that images hold; null: all that the table has. */
+  readonly columns: readonly string[] | null;
+  /** Rows as JSON objects, at most some thousands. */
+  readonly images: readonly JsonText[];
+  readonly viewers: readonly Viewer[];
+}
 
 /** The viewer that these claims make, by the key that `digest` gives their text. */
 export async function viewerOf(

@@ -1,17 +1,7 @@
 // Which rows somebody may see, as the policies of a table decide: one question for many rows and many viewers.
 import * as z from "zod";
-import type { JsonText } from "../protocol/json.ts";
-import type { Viewer } from "../protocol/link.ts";
+import type { PolicyQuestion } from "../protocol/viewers.ts";
 import { type Query, StatementTooSlow } from "./database.ts";
-
-export interface VisibilityQuestion {
-  readonly schema: string;
-  readonly table: string;
-  /** The columns that images hold; null: all that the table has. */
-  readonly columns: readonly string[] | null;
-  readonly images: readonly JsonText[];
-  readonly viewers: readonly Viewer[];
-}
 
 /** See `realtime.visible`. */
 const answer = z.object({
@@ -31,7 +21,7 @@ export type VisibilityStore = ReturnType<typeof visibilityStore>;
 export function visibilityStore(query: Query) {
   return {
     /** `outdated`: policies read more columns. `late`: it took too long. Null: there is no such table any more. */
-    async ask(question: VisibilityQuestion): Promise<VisibilityAnswer | "outdated" | "late" | null> {
+    async ask(question: PolicyQuestion): Promise<VisibilityAnswer | "outdated" | "late" | null> {
       const { schema, table, columns, images, viewers } = question;
       try {
         const [row] = await query(

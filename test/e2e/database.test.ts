@@ -2,7 +2,6 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RealtimeChannel } from "@supabase/supabase-js";
-import { SignJWT } from "jose";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
@@ -19,6 +18,7 @@ import {
 } from "../support/clients.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
+import { userToken } from "../support/tokens.ts";
 
 let stack: TestStack;
 let clients: Clients;
@@ -304,10 +304,7 @@ describe("channels changed by SQL", () => {
 });
 
 function tokenOf(user: string): Promise<string> {
-  return new SignJWT({ role: "authenticated", sub: user })
-    .setProtectedHeader({ alg: "HS256" })
-    .setExpirationTime("5 minutes")
-    .sign(new TextEncoder().encode(stack.jwtSecret));
+  return userToken(stack, { sub: user });
 }
 
 describe("members changed by SQL", () => {

@@ -1,10 +1,10 @@
 // Other clients: what the Supabase clients of other languages send, frame for frame, and what they need to hear.
-import { SignJWT } from "jose";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { eventually, uniqueName } from "../support/clients.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
+import { userToken } from "../support/tokens.ts";
 
 let stack: TestStack;
 let db: pg.Client;
@@ -37,9 +37,7 @@ async function open(query: Record<string, string> = {}): Promise<RawSocket> {
 const newTopic = (): string => `realtime:${uniqueName("client")}`;
 
 function newToken(): Promise<string> {
-  const exp = Math.floor(Date.now() / 1000) + 600;
-  const secret = new TextEncoder().encode(stack.jwtSecret);
-  return new SignJWT({ role: "authenticated", sub: "u-1", exp }).setProtectedHeader({ alg: "HS256" }).sign(secret);
+  return userToken(stack, { sub: "u-1" });
 }
 
 /** A neighbour in the channel, to be heard and to hear. */

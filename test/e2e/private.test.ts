@@ -1,13 +1,13 @@
 // Private channels: what policies on realtime.messages allow, and what becomes of it when tokens and policies change.
 
 import type { RealtimeChannel, SupabaseClient } from "@supabase/supabase-js";
-import { SignJWT } from "jose";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { admin } from "../support/admin.ts";
 import { broadcast, Clients, eventually, join, uniqueName } from "../support/clients.ts";
 import { binaryBroadcast, RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
+import { type Expiry, userToken } from "../support/tokens.ts";
 
 const ANN = "6f1c3a9e-0000-4000-8000-00000000000a";
 
@@ -40,11 +40,8 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-function tokenOf(claims: object = {}, expires = "5 minutes"): Promise<string> {
-  return new SignJWT({ role: "authenticated", sub: ANN, ...claims })
-    .setProtectedHeader({ alg: "HS256" })
-    .setExpirationTime(expires)
-    .sign(new TextEncoder().encode(stack.jwtSecret));
+function tokenOf(claims: object = {}, expires?: Expiry): Promise<string> {
+  return userToken(stack, { sub: ANN, ...claims }, expires);
 }
 
 /** A client that has its token already: without it the first join would be anon's, and be tried again in a second. */

@@ -1,12 +1,12 @@
 // Rooms: a registered channel's type decides who is in it, whatever a join says.
 
-import { SignJWT } from "jose";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { admin } from "../support/admin.ts";
 import { broadcast, Clients, eventually, join, oneClientAGateway, uniqueName, versions } from "../support/clients.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
+import { userToken } from "../support/tokens.ts";
 
 let stack: TestStack;
 let clients: Clients;
@@ -40,10 +40,7 @@ async function register(type: "public" | "private" | "direct", ...members: strin
 }
 
 function tokenOf(user: string): Promise<string> {
-  return new SignJWT({ role: "authenticated", sub: user })
-    .setProtectedHeader({ alg: "HS256" })
-    .setExpirationTime("5 minutes")
-    .sign(new TextEncoder().encode(stack.jwtSecret));
+  return userToken(stack, { sub: user });
 }
 
 async function as(user: string): Promise<RawSocket> {

@@ -2,12 +2,12 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RealtimeChannel, RealtimePostgresChangesPayload } from "@supabase/supabase-js";
-import { SignJWT } from "jose";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { Clients, eventually, join, oneClientAGateway, uniqueName } from "../support/clients.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
+import { userToken } from "../support/tokens.ts";
 
 const ANN = "6f1c3a9e-0000-4000-8000-00000000000a";
 const BOB = "6f1c3a9e-0000-4000-8000-00000000000b";
@@ -34,12 +34,7 @@ afterAll(async () => {
 
 type Change = RealtimePostgresChangesPayload<Record<string, unknown>>;
 
-const token = (sub: string, more: object = {}): Promise<string> =>
-  new SignJWT({ role: "authenticated", sub, ...more })
-    .setProtectedHeader({ alg: "HS256" })
-    .setIssuedAt()
-    .setExpirationTime("1h")
-    .sign(new TextEncoder().encode(stack.jwtSecret));
+const token = (sub: string, more: object = {}): Promise<string> => userToken(stack, { sub, ...more });
 
 /** Makes a table with row-level security that is followed. @returns its name */
 async function table(columns: string, ...policies: string[]): Promise<string> {

@@ -2,13 +2,14 @@
 import { randomInt } from "node:crypto";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Policies, PolicyQuestion } from "../../src/channel/ports.ts";
+import type { Policies } from "../../src/channel/ports.ts";
 import { Viewers } from "../../src/channel/viewers.ts";
 import { Visibility } from "../../src/channel/visibility.ts";
 import { Catalogue, type Table } from "../../src/listener/catalogue.ts";
 import { migrate } from "../../src/listener/migrate.ts";
 import type { RowChange } from "../../src/protocol/changes.ts";
 import type { Access, Viewer } from "../../src/protocol/link.ts";
+import type { PolicyQuestion } from "../../src/protocol/viewers.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres.ts";
 import { seededRandom } from "../support/world.ts";
 

@@ -1,8 +1,8 @@
 // Peers: unmodified Supabase clients over every way in that they have, so that one test can be run on each.
 import { createClient, type RealtimeChannel, RealtimeClient } from "@supabase/supabase-js";
-import { SignJWT } from "jose";
 import { createClient as createLegacyClient } from "supabase-js-legacy";
 import type { TestStack } from "./stack.ts";
+import { userToken } from "./tokens.ts";
 
 /** Releases, protocols and sockets. The legacy release is of 2025, when 1.0.0 was all that a client spoke by default. */
 export const ways = ["newest 2.0.0", "newest 1.0.0", "legacy 1.0.0", "newest, direct"] as const;
@@ -73,10 +73,8 @@ export class Peers {
 
   /** A user's token of the stack's own secret, good for `seconds`. */
   token(seconds = 600, claims: Record<string, unknown> = {}): Promise<string> {
-    return new SignJWT({ role: "authenticated", sub: "7d3f1c52-0000-4000-8000-000000000001", ...claims })
-      .setProtectedHeader({ alg: "HS256", typ: "JWT" })
-      .setExpirationTime(Math.floor(Date.now() / 1000) + seconds)
-      .sign(new TextEncoder().encode(this.#stack.jwtSecret));
+    const sub = "7d3f1c52-0000-4000-8000-000000000001";
+    return userToken(this.#stack, { sub, ...claims }, Math.floor(Date.now() / 1000) + seconds);
   }
 
   /** Leaves all channels and closes all sockets. */

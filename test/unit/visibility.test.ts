@@ -1,8 +1,9 @@
 // Viewers of a feed between gateway and channel: who is judged, when, and what becomes of those who come meanwhile.
 import { beforeEach, expect, test } from "vitest";
-import type { PolicyAnswer, PolicyQuestion } from "../../src/channel/ports.ts";
+import type { PolicyAnswer } from "../../src/channel/ports.ts";
 import type { RowChange, TableDescription } from "../../src/protocol/changes.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
+import type { PolicyQuestion } from "../../src/protocol/viewers.ts";
 import { World, type WorldClient } from "../support/world.ts";
 
 const FEED = "feed:public.t";

@@ -1,6 +1,6 @@
 // Row-level security: changes a second when each may be seen by one of very many principals.
 import { randomUUID } from "node:crypto";
-import { SignJWT } from "jose";
+import { userToken } from "../../../test/support/tokens.ts";
 import { now } from "./orders.ts";
 import type { Context } from "./plans.ts";
 import { type Line, round } from "./result.ts";
@@ -81,6 +81,5 @@ export async function measurePolicies(subject: Subject, { plan, signal, progress
 }
 
 function tokenOf({ stack }: Subject, sub: string): Promise<string> {
-  const claims = new SignJWT({ role: "authenticated", sub }).setExpirationTime("1 hour");
-  return claims.setProtectedHeader({ alg: "HS256" }).sign(new TextEncoder().encode(stack.jwtSecret));
+  return userToken(stack, { sub });
 }

@@ -1,7 +1,8 @@
 // Questions: which images of rows viewers may see, asked of the policies in PostgreSQL, in parts that are soon answered.
 import { type JsonText, mapMembers } from "../../protocol/json.ts";
 import type { Viewer } from "../../protocol/link.ts";
-import type { Policies, PolicyQuestion } from "../ports.ts";
+import type { PolicyQuestion } from "../../protocol/viewers.ts";
+import type { Policies } from "../ports.ts";
 
 /** Images times viewers of one question, and their length together. */
 const MAX_JUDGEMENTS = 50_000;
