@@ -24,7 +24,8 @@ $$;
 create function realtime.cdc_grant_edge() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  target text;
+  target name;
+  is_written boolean;
   routine regprocedure;
 begin
   if not exists (select from pg_roles where rolname = 'nself_realtime_edge') then
@@ -34,13 +35,18 @@ begin
   grant select on realtime.subscriptions, realtime.cdc_tables, realtime.cdc_consumers, realtime.cdc_parked,
     realtime.settings, realtime.cdc_ctl to nself_realtime_edge;
   grant update (refused, told), delete on realtime.cdc_parked to nself_realtime_edge;
-  grant select, insert, update, delete on realtime.channels, realtime.channel_members, realtime.messages,
-    realtime.presence, realtime.connections to nself_realtime_edge;
   grant execute on all functions in schema realtime to nself_realtime_edge;
   alter default privileges in schema realtime grant execute on functions to nself_realtime_edge;
-  -- Row-level security is on, so that nobody else reads these tables by a grant made in passing.
-  foreach target in array '{subscriptions,cdc_tables,cdc_consumers,cdc_parked,settings,channels,channel_members,messages,
-      presence,connections}'::text[] loop
+  for target, is_written in
+    select c.relname, c.relname in ('channels', 'channel_members', 'messages', 'message_counts', 'presence', 'connections')
+    from pg_class c where c.relnamespace = 'realtime'::regnamespace and c.relname in ('subscriptions', 'cdc_tables',
+      'cdc_consumers', 'cdc_parked', 'settings', 'channels', 'channel_members', 'messages', 'message_counts', 'presence',
+      'connections')
+  loop
+    if is_written then
+      execute format('grant select, insert, update, delete on realtime.%I to nself_realtime_edge', target);
+    end if;
+    -- Row-level security is on, so that nobody else reads these tables by a grant made in passing.
     execute format('drop policy if exists edge on realtime.%I', target);
     execute format('create policy edge on realtime.%I to nself_realtime_edge using (true) with check (true)', target);
   end loop;

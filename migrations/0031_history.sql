@@ -10,6 +10,7 @@ create table realtime.message_counts (
 );
 create index message_counts_hour on realtime.message_counts (hour);
 alter table realtime.message_counts enable row level security;
+select realtime.cdc_grant_edge();
 
 -- The number of a message in its channel: of those that were sent in one millisecond it tells which came first.
 alter table realtime.messages add column seq bigint;

@@ -55,8 +55,12 @@ export class SqlOverHttp {
       idle_in_transaction_session_timeout: timeoutMs,
     });
     this.#pool.on("error", onError);
-    // Queued before whatever the session is asked first.
-    this.#pool.on("connect", (client) => void this.#prepare(client).catch(onError));
+    this.#pool.on("connect", (client) => {
+      // A session that ends while it is in use fails its query as well; without a listener the process would end.
+      client.on("error", () => {});
+      // Queued before whatever the session is asked first.
+      void this.#prepare(client).catch(onError);
+    });
   }
 
   /** Sessions that are open, and those of them that are not in use; requests that wait for one. */

@@ -23,8 +23,10 @@ export async function requireDatabase(databaseUrl: string): Promise<void> {
  */
 export async function preparePublicSchema(databaseUrl: string): Promise<void> {
   const client = new pg.Client({ connectionString: databaseUrl });
-  await client.connect();
+  // The query under way rejects with the same; without a listener the process would end.
+  client.on("error", () => undefined);
   try {
+    await client.connect();
     await client.query(`
       do $$ begin
         if exists (select from pg_default_acl where defaclnamespace = 'public'::regnamespace) then return; end if;

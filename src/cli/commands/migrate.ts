@@ -68,6 +68,8 @@ async function readPlan(url: string): Promise<Plan> {
   // Loaded here alone: most commands need no PostgreSQL client, and each should start at once.
   const { default: pg } = await import("pg");
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  // The query under way rejects with the same; without a listener the process would end.
+  client.on("error", () => undefined);
   try {
     await client.connect();
     await client.query("begin read only");
