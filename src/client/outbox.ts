@@ -1,0 +1,124 @@
+// The outbox: broadcasts that wait for a connection, and those of which is not known yet whether they arrived.
+import { RealtimeError } from "./errors.ts";
+import type { Outgoing } from "./types.ts";
+
+/** How a broadcast went; `undefined`: no answer came in time. */
+export type Outcome = { readonly error?: string } | undefined;
+
+/** A broadcast with its nonce, by which its sender knows it when it hears it again. */
+export interface Draft extends Outgoing {
+  readonly nonce: string;
+}
+
+interface Entry {
+  readonly draft: Draft;
+  readonly resolve: () => void;
+  readonly reject: (error: RealtimeError) => void;
+  /** `doubtful`: it was sent on a socket that broke before the answer. */
+  state: "queued" | "sent" | "doubtful";
+}
+
+export class Outbox {
+  readonly #size: number;
+  readonly #nonce: string;
+  /** Hands a draft to the socket. False: there is none. */
+  readonly #transmit: (draft: Draft, done: (outcome: Outcome) => void) => boolean;
+  /** In the order of sending. */
+  #entries: Entry[] = [];
+  #count = 0;
+  #isOpen = false;
+
+  /** `size` is how many may wait; nonces begin with `nonce`. */
+  constructor(size: number, nonce: string, transmit: (draft: Draft, done: (outcome: Outcome) => void) => boolean) {
+    this.#size = size;
+    this.#nonce = `${nonce}:`;
+    this.#transmit = transmit;
+  }
+
+  /** Sends as soon as that can be. Resolves when the server has it; rejects with RealtimeError. */
+  send(message: Outgoing): Promise<void> {
+    if (!this.#isOpen && this.#entries.length >= this.#size) {
+      return Promise.reject(new RealtimeError("queue_full", `${this.#size} messages wait for the connection already`));
+    }
+    this.#count++;
+    const draft = { ...message, nonce: `${this.#nonce}${this.#count}` };
+    return new Promise((resolve, reject) => {
+      const entry: Entry = { draft, resolve, reject, state: "queued" };
+      this.#entries.push(entry);
+      if (this.#isOpen) this.#dispatch(entry);
+    });
+  }
+
+  /** Whether a message that was heard is one of ours; if so, it has arrived. */
+  heard(nonce: unknown): boolean {
+    if (typeof nonce !== "string" || !nonce.startsWith(this.#nonce)) return false;
+    const entry = this.#entries.find(({ draft }) => draft.nonce === nonce);
+    if (entry !== undefined) this.#settle(entry, {});
+    return true;
+  }
+
+  /** The channel takes messages again, and all that it has heard of us was heard: what was not has not arrived. */
+  open(): void {
+    this.#isOpen = true;
+    this.#flush();
+  }
+
+  /** The channel takes nothing for now; answers to what was sent still come. */
+  pause(): void {
+    this.#isOpen = false;
+  }
+
+  /** The socket is gone, and answers with it. */
+  lost(): void {
+    this.pause();
+    for (const entry of this.#entries) if (entry.state === "sent") entry.state = "doubtful";
+  }
+
+  /** It cannot be found out what arrived: sending that once more might double it. */
+  giveUpDoubtful(): void {
+    const doubtful = this.#entries.filter(({ state }) => state === "doubtful");
+    this.#entries = this.#entries.filter(({ state }) => state !== "doubtful");
+    for (const { reject, draft } of doubtful) {
+      reject(new RealtimeError("in_doubt", `Whether ${JSON.stringify(draft.event)} was sent is not known`));
+    }
+  }
+
+  /** Nothing of it will be sent any more. */
+  clear(error: RealtimeError): void {
+    this.pause();
+    for (const { reject } of this.#entries.splice(0)) reject(error);
+  }
+
+  #flush(): void {
+    for (const entry of [...this.#entries]) {
+      if (!this.#isOpen) return;
+      if (entry.state !== "sent") this.#dispatch(entry);
+    }
+  }
+
+  #dispatch(entry: Entry): void {
+    entry.state = "sent";
+    try {
+      const isSent = this.#transmit(entry.draft, (outcome) => this.#settle(entry, outcome));
+      if (!isSent) entry.state = "queued";
+    } catch (error) {
+      this.#remove(entry);
+      entry.reject(error instanceof RealtimeError ? error : new RealtimeError("rejected", String(error)));
+    }
+  }
+
+  #settle(entry: Entry, outcome: Outcome): void {
+    // Settled before: heard again, while the answer was under way.
+    if (!this.#remove(entry)) return;
+    const what = JSON.stringify(entry.draft.event);
+    if (outcome === undefined) entry.reject(new RealtimeError("timed_out", `No answer to ${what}`));
+    else if (outcome.error === undefined) entry.resolve();
+    else entry.reject(new RealtimeError("rejected", `The server refused ${what}: ${outcome.error}`, outcome.error));
+  }
+
+  #remove(entry: Entry): boolean {
+    const at = this.#entries.indexOf(entry);
+    if (at >= 0) this.#entries.splice(at, 1);
+    return at >= 0;
+  }
+}

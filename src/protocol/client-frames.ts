@@ -1,0 +1,91 @@
+// Frames as a client writes and reads them, protocol 2.0.0: the other side of codec.ts and binary.ts. Depends on nothing.
+
+const USER_BROADCAST_PUSH = 3;
+const USER_BROADCAST = 4;
+const ENCODING_BINARY = 0;
+const PUSH_HEADER = 7;
+const BROADCAST_HEADER = 5;
+const MAX_FIELD = 255;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** A frame from the server. */
+export interface ServerFrame {
+  readonly joinRef: string | null;
+  readonly ref: string | null;
+  readonly topic: string;
+  readonly event: string;
+  readonly payload: Readonly<Record<string, unknown>>;
+}
+
+/** Encodes a frame whose payload is JSON. */
+export function encodeClientFrame(
+  joinRef: string | null,
+  ref: string,
+  topic: string,
+  event: string,
+  payload: object,
+): string {
+  return JSON.stringify([joinRef, ref, topic, event, payload]);
+}
+
+/** Encodes a broadcast of bytes (protocol.md §2.3). Undefined when topic or event pass 255 bytes: its lengths hold no more. */
+export function encodeBytes(
+  joinRef: string | null,
+  ref: string,
+  topic: string,
+  event: string,
+  bytes: Uint8Array,
+): Uint8Array<ArrayBuffer> | undefined {
+  const fields = [joinRef ?? "", ref, topic, event].map((text) => encoder.encode(text));
+  if (fields.some(({ length }) => length > MAX_FIELD)) return undefined;
+  const frame = new Uint8Array(PUSH_HEADER + fields.reduce((sum, { length }) => sum + length, bytes.length));
+  // No metadata.
+  frame.set([USER_BROADCAST_PUSH, ...fields.map(({ length }) => length), 0, ENCODING_BINARY]);
+  let offset = PUSH_HEADER;
+  for (const part of [...fields, bytes]) {
+    frame.set(part, offset);
+    offset += part.length;
+  }
+  return frame;
+}
+
+/** Decodes a frame from the server; undefined for one of a kind that is not known here: later servers may have more. */
+export function decodeServerFrame(data: string | ArrayBuffer): ServerFrame | undefined {
+  if (typeof data !== "string") return decodeBytes(new Uint8Array(data));
+  const frame: unknown = JSON.parse(data);
+  if (!Array.isArray(frame)) return undefined;
+  const [joinRef, ref, topic, event, payload]: unknown[] = frame;
+  if (typeof topic !== "string" || typeof event !== "string" || !isRecord(payload)) return undefined;
+  return { joinRef: textOrNull(joinRef), ref: textOrNull(ref), topic, event, payload };
+}
+
+function decodeBytes(bytes: Uint8Array): ServerFrame | undefined {
+  const [kind, topicLength = 0, eventLength = 0, metaLength = 0, encoding] = bytes;
+  if (kind !== USER_BROADCAST) return undefined;
+  let offset = BROADCAST_HEADER;
+  const field = (length: number): string => {
+    offset += length;
+    return decoder.decode(bytes.subarray(offset - length, offset));
+  };
+  const topic = field(topicLength);
+  const event = field(eventLength);
+  const meta = metaLength === 0 ? {} : JSON.parse(field(metaLength));
+  const rest = bytes.slice(offset);
+  const payload = encoding === ENCODING_BINARY ? rest : JSON.parse(decoder.decode(rest));
+  return {
+    ...{ joinRef: null, ref: null, topic },
+    event: "broadcast",
+    payload: { type: "broadcast", event, payload, meta },
+  };
+}
+
+function textOrNull(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
+}
+
+/** Narrows a value to a JSON object. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

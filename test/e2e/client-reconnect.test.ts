@@ -1,0 +1,279 @@
+// @nself/client on a connection that breaks: it comes back by itself, resumes, and says what it could not get again.
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { WebSocketServer } from "ws";
+import type { Channel, ClientOptions, Gap } from "../../src/client/index.ts";
+import { eventually, oneClientAGateway, uniqueName } from "../support/clients.ts";
+import { TcpProxy } from "../support/proxy.ts";
+import { startStack, type TestStack } from "../support/stack.ts";
+import { OwnClients } from "./client-helpers.ts";
+
+let stack: TestStack;
+let clients: OwnClients;
+let proxy: TcpProxy;
+
+beforeAll(async () => {
+  stack = await startStack({ env: oneClientAGateway });
+  clients = new OwnClients(stack);
+  proxy = await TcpProxy.start(stack.url);
+});
+
+afterEach(() => {
+  clients.close();
+  proxy.restore();
+});
+
+afterAll(async () => {
+  await proxy?.stop();
+  await stack?.stop();
+});
+
+/** A client that notes the numbers that it hears. */
+async function counting(name: string, options: Partial<ClientOptions> = {}) {
+  const heard: number[] = [];
+  const gaps: Gap[] = [];
+  const client = clients.open(options);
+  const channel = client.channel(name);
+  channel.on<{ n: number }>("broadcast", { event: "n" }, ({ payload }) => void heard.push(payload.n));
+  channel.on("gap", (gap) => void gaps.push(gap)).subscribe();
+  await eventually(() => expect(channel.isJoined).toBe(true));
+  return { client, channel, heard, gaps };
+}
+
+const numbers = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, at) => from + at);
+
+/** Sends numbers one after the other. */
+async function count(channel: Channel, from: number, to: number): Promise<void> {
+  for (const n of numbers(from, to)) await say(channel, n);
+}
+
+function say(channel: Channel, n: number): Promise<void> {
+  return channel.send({ type: "broadcast", event: "n", payload: { n } });
+}
+
+describe("a client that loses its connection", () => {
+  test("AC-193: reconnects, joins again and gets what it missed, each message once and in order", async () => {
+    const name = uniqueName("network");
+    const sender = await counting(name);
+    const receiver = await counting(name, { url: proxy.url });
+    await count(sender.channel, 1, 10);
+    proxy.cut();
+    await count(sender.channel, 11, 60);
+    proxy.restore();
+    await eventually(() => expect(receiver.channel.isJoined).toBe(true));
+    await count(sender.channel, 61, 70);
+    await eventually(() => expect(receiver.heard).toContain(70));
+    expect(receiver.heard).toEqual(numbers(1, 70));
+    expect(receiver.gaps).toEqual([]);
+    expect(receiver.client.errors.map(({ code }) => code)).toContain("connection_lost");
+  });
+
+  test("AC-193: all its channels come back, and its presence with them, when the edge is killed", async () => {
+    const names = [uniqueName("one"), uniqueName("two")];
+    const [one, two] = names.map((name) => clients.open().channel(name).subscribe());
+    const client = clients.open();
+    const heard: unknown[] = [];
+    const channels = names.map((name) =>
+      client.channel(name).on("broadcast", { event: "n" }, ({ payload }) => void heard.push([name, payload.n])),
+    );
+    await Promise.all(channels.map((channel) => channel.track({ user_id: "ann" })));
+    one?.on("presence", { event: "sync" }, () => {});
+    await eventually(() => expect(Object.keys(one?.presenceState() ?? {})).toEqual(["ann"]));
+    await stack.killEdge();
+    await Promise.all([one, two].map((channel) => channel && say(channel, 1)));
+    await eventually(() => expect(heard.toSorted()).toEqual(names.map((name) => [name, 1]).toSorted()));
+    await eventually(() => expect(Object.keys(one?.presenceState() ?? {})).toEqual(["ann"]));
+  });
+
+  test("AC-193: sends once what it was sending, whatever dies meanwhile, and hears the others without loss", async () => {
+    const name = uniqueName("storm");
+    const receiver = await counting(name, { url: proxy.url });
+    const senders = await Promise.all([counting(name), counting(name, { url: proxy.url, queueSize: 1_000 })]);
+    const outcomes: Promise<unknown>[] = [];
+    const unknown: number[] = [];
+    for (const n of numbers(1, 300)) {
+      const sender = senders[n % 2]?.channel;
+      if (sender === undefined) throw new Error("two senders");
+      outcomes.push(say(sender, n).catch(() => void unknown.push(n)));
+      if (n === 100 || n === 200) {
+        proxy.cut();
+        setTimeout(() => proxy.restore(), 50);
+      }
+      if (n === 150) void stack.killEdge();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await Promise.all(outcomes);
+    await eventually(() => expect(receiver.heard.length).toBeGreaterThanOrEqual(300 - unknown.length));
+    await eventually(() => expect(receiver.channel.isJoined).toBe(true));
+    const known = receiver.heard.filter((n) => !unknown.includes(n));
+    expect(new Set(receiver.heard).size).toBe(receiver.heard.length);
+    for (const odd of [0, 1]) {
+      const of = known.filter((n) => n % 2 === odd);
+      expect(of).toEqual(of.toSorted((a, b) => a - b));
+      expect(of).toHaveLength(150 - unknown.filter((n) => n % 2 === odd).length);
+    }
+    // Only what cannot be had again may be in doubt, and then that is told.
+    if (receiver.gaps.length === 0) expect(known).toHaveLength(300 - unknown.length);
+  });
+
+  test("AC-193: notices a connection that swallows everything by its heartbeat", async () => {
+    const name = uniqueName("silent");
+    const sender = await counting(name);
+    const receiver = await counting(name, { url: proxy.url, heartbeatIntervalMs: 300, timeoutMs: 500 });
+    proxy.swallow();
+    await count(sender.channel, 1, 5);
+    await eventually(() => expect(receiver.heard).toEqual(numbers(1, 5)));
+  });
+
+  test("AC-193: of a row change feed it gets the rows that it missed, too", async () => {
+    const { default: pg } = await import("pg");
+    const db = new pg.Client({ connectionString: stack.databaseUrl });
+    await db.connect();
+    try {
+      const table = uniqueName("phones").replaceAll("-", "_");
+      await db.query(`create table ${table} (n int primary key)`);
+      await db.query("select realtime.subscribe($1)", [table]);
+      const rows: unknown[] = [];
+      const channel = clients.open({ url: proxy.url }).channel(`realtime:table:public.${table}`);
+      channel.on("INSERT", (row) => void rows.push(row.new.n)).subscribe();
+      await eventually(() => expect(channel.isJoined).toBe(true));
+      await db.query(`insert into ${table} values (1)`);
+      await eventually(() => expect(rows).toEqual([1]));
+      proxy.cut();
+      await db.query(`insert into ${table} values (2), (3)`);
+      proxy.restore();
+      await eventually(() => expect(rows).toEqual([1, 2, 3]));
+    } finally {
+      await db.end();
+    }
+  });
+
+  test("AC-193: is told by `gap` when more was missed than can be had again, and goes on", async () => {
+    const name = uniqueName("forgotten");
+    const sender = await counting(name);
+    const receiver = await counting(name, { url: proxy.url });
+    await say(sender.channel, 1);
+    await eventually(() => expect(receiver.heard).toEqual([1]));
+    proxy.cut();
+    // One resume brings 8 MB at most.
+    const payload = { n: 2, text: "x".repeat(990_000) };
+    for (let sent = 0; sent < 9; sent++) await sender.channel.send({ type: "broadcast", event: "n", payload });
+    proxy.restore();
+    await eventually(() => expect(receiver.gaps).toHaveLength(1));
+    expect(receiver.gaps[0]).toEqual({ from: { epoch: expect.any(String), seq: 1 }, reason: expect.any(String) });
+    await say(sender.channel, 3);
+    await eventually(() => expect(receiver.heard).toEqual([1, 3]));
+  });
+
+  test("a gap that nobody listens for is told by onError", async () => {
+    const client = clients.open({ url: proxy.url });
+    const rows = client.channel(uniqueName("rows")).on("postgres_changes", { event: "*", table: "todos" }, () => {});
+    rows.subscribe();
+    await eventually(() => expect(rows.isJoined).toBe(true));
+    proxy.cut();
+    proxy.restore();
+    await eventually(() => expect(client.errors.map(({ code }) => code)).toContain("gap"));
+  });
+
+  test("what is sent meanwhile waits, up to a bound, and what cannot be sent any more is told", async () => {
+    const name = uniqueName("waiting");
+    const receiver = await counting(name);
+    const sender = await counting(name, { url: proxy.url, queueSize: 3 });
+    proxy.cut();
+    await eventually(() => expect(sender.client.status).toBe("waiting"));
+    const outcomes = numbers(1, 4).map((n) => say(sender.channel, n).catch((error: { code: string }) => error.code));
+    expect(await outcomes[3]).toBe("queue_full");
+    proxy.restore();
+    expect(await Promise.all(outcomes)).toEqual([undefined, undefined, undefined, "queue_full"]);
+    await eventually(() => expect(receiver.heard).toEqual([1, 2, 3]));
+    proxy.cut();
+    await eventually(() => expect(sender.client.status).toBe("waiting"));
+    const last = say(sender.channel, 5);
+    sender.client.disconnect();
+    await expect(last).rejects.toMatchObject({ code: "left" });
+  });
+
+  test("a client that was disconnected connects again when it is asked to, and resumes", async () => {
+    const name = uniqueName("nap");
+    const sender = await counting(name);
+    const sleeper = await counting(name);
+    sleeper.client.disconnect();
+    await count(sender.channel, 1, 5);
+    expect(sleeper.heard).toEqual([]);
+    await sleeper.client.connect();
+    await eventually(() => expect(sleeper.heard).toEqual(numbers(1, 5)));
+    sleeper.channel.unsubscribe();
+    await count(sender.channel, 6, 7);
+    expect(sleeper.heard).toEqual(numbers(1, 5));
+    sleeper.channel.subscribe();
+    await eventually(() => expect(sleeper.heard).toEqual(numbers(1, 7)));
+  });
+});
+
+/** A server of our own for the moments at which a client speaks: it answers nothing but heartbeats. */
+async function clockwork(refuse = false) {
+  const connects: number[] = [];
+  const beats: number[] = [];
+  const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+  server.on("connection", (socket) => {
+    connects.push(performance.now());
+    if (refuse) return socket.terminate();
+    socket.on("message", (data) => {
+      const [, ref, topic] = JSON.parse(String(data));
+      if (topic === "phoenix") beats.push(performance.now());
+      socket.send(JSON.stringify([null, ref, topic, "phx_reply", { status: "ok", response: {} }]));
+    });
+    return undefined;
+  });
+  await new Promise((resolve) => server.once("listening", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port was given");
+  const stop = (): Promise<unknown> => {
+    for (const socket of server.clients) socket.terminate();
+    return new Promise((resolve) => server.close(resolve));
+  };
+  return { url: `ws://127.0.0.1:${address.port}`, connects, beats, stop, sockets: server.clients };
+}
+
+const intervals = (times: readonly number[]): number[] => times.slice(1).map((time, at) => time - (times[at] ?? 0));
+
+describe("the clock of a client", () => {
+  test("AC-181: beats once each heartbeat interval", async () => {
+    const server = await clockwork();
+    try {
+      clients.open({ url: server.url, heartbeatIntervalMs: 400 });
+      await eventually(() => expect(server.beats.length).toBeGreaterThanOrEqual(4));
+      // A busy machine may be late, never early.
+      for (const interval of intervals(server.beats)) expect(interval).toBeGreaterThan(300);
+      expect(Math.min(...intervals(server.beats))).toBeLessThan(800);
+    } finally {
+      await server.stop();
+    }
+  });
+
+  test("AC-182: tries again after about the reconnect delay, and waits longer each time", async () => {
+    const server = await clockwork();
+    try {
+      const client = clients.open({ url: server.url, reconnectDelayMs: 500, maxReconnectDelayMs: 4_000 });
+      await client.connect();
+      const lostAt = performance.now();
+      for (const socket of server.sockets) socket.terminate();
+      await eventually(() => expect(server.connects).toHaveLength(2));
+      const first = (server.connects[1] ?? 0) - lostAt;
+      expect(first).toBeGreaterThan(350);
+      expect(first).toBeLessThan(1_500);
+    } finally {
+      await server.stop();
+    }
+    const closed = await clockwork(true);
+    try {
+      clients.open({ url: closed.url, reconnectDelayMs: 100, maxReconnectDelayMs: 800 });
+      await eventually(() => expect(closed.connects.length).toBeGreaterThanOrEqual(6));
+      // 100, 200, 400, 800, 800 milliseconds, of which half is chance.
+      const waits = intervals(closed.connects);
+      expect(waits[3]).toBeGreaterThan(350);
+      expect(waits[4]).toBeGreaterThan(350);
+    } finally {
+      await closed.stop();
+    }
+  });
+});
