@@ -9,7 +9,7 @@ import { type BuildOptions, build } from "esbuild";
 
 const project = dirname(import.meta.dirname);
 
-for (const name of ["client"]) {
+for (const name of ["client", "react"]) {
   const source = join(project, "src", name);
   const dist = join(source, "dist");
   rmSync(dist, { recursive: true, force: true });
@@ -25,8 +25,10 @@ for (const name of ["client"]) {
   await build({ ...options, outfile: join(dist, "index.js"), sourcemap: true });
   const minified = await build({ ...options, minify: true, write: false });
   const tsc = join(project, "node_modules", ".bin", "tsc");
-  const declarations = ["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--stripInternal"];
-  execFileSync(tsc, ["--project", source, ...declarations, "--outDir", join(dist, "types")], { stdio: "inherit" });
+  const emit = ["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--stripInternal"];
+  // Against the packages that are built already, as whoever installs them has them.
+  const where = ["--paths", "null", "--rootDir", name === "client" ? dirname(source) : source];
+  execFileSync(tsc, ["--project", source, ...emit, ...where, "--outDir", join(dist, "types")], { stdio: "inherit" });
   cpSync(join(project, "LICENSE"), join(dist, "LICENSE"));
   const compressed = gzipSync(minified.outputFiles?.[0]?.contents ?? "").length;
   const { version } = JSON.parse(readFileSync(join(source, "package.json"), "utf8"));

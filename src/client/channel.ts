@@ -69,6 +69,11 @@ export class Channel {
     this.#outbox = new Outbox(host.queueSize, host.id, (draft, done) => this.#transmit(draft, done));
   }
 
+  /** @internal For the client: whether this is how the channel was made. */
+  isLike({ config = {} }: ChannelOptions): boolean {
+    return JSON.stringify(config) === JSON.stringify(this.#config);
+  }
+
   /** Whether the server has this client in the channel right now. */
   get isJoined(): boolean {
     return this.#membership.isJoined;
@@ -98,9 +103,10 @@ export class Channel {
     return this;
   }
 
-  /** Removes a callback from everything that it was given for. */
+  /** Removes a callback from everything that it was given for, `subscribe` too. */
   off(callback: (value: never) => void): this {
     this.#listeners.remove(callback);
+    this.#subscribers = this.#subscribers.filter((subscriber) => subscriber !== callback);
     return this;
   }
 

@@ -121,16 +121,19 @@ export class RealtimeClient {
 
   /**
    * The channel of a name: `general`, or `realtime:table:public.users` for the row changes of a table. The same channel
-   * whenever the name is the same. Throws RealtimeError for a name that is none.
+   * whenever the name is the same. Throws RealtimeError for a name that is none, and for options other than it was made with.
    */
-  channel(name: string, options: ChannelOptions = {}): Channel {
+  channel(name: string, options?: ChannelOptions): Channel {
     const topic = name.startsWith(wireTopic("")) ? name : wireTopic(name);
     const found = this.#channels.get(topic);
-    if (found !== undefined) return found;
+    if (found !== undefined) {
+      if (options === undefined || found.isLike(options)) return found;
+      throw new RealtimeError("invalid_options", `The channel "${name}" is there with other options: remove it first`);
+    }
     const parsed = parseTopic(topic);
     if ("reason" in parsed)
       throw new RealtimeError("invalid_options", `No channel is called "${name}": ${parsed.reason}`);
-    const channel = new Channel(topic, options, this.#host);
+    const channel = new Channel(topic, options ?? {}, this.#host);
     this.#channels.set(topic, channel);
     return channel;
   }

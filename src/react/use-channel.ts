@@ -1,0 +1,139 @@
+// useChannel: a room's messages, a way to send to it, and who is online there.
+import type { Broadcast, Gap, Loose, MessageMeta, PresenceState, RealtimeClient, SubscribeStatus } from "@nself/client";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useRealtimeClient } from "./provider.ts";
+import { appear, enter, optionsOf } from "./rooms.ts";
+
+export interface UseChannelOptions {
+  /** The events whose messages are wanted; without them all are. */
+  readonly events?: readonly string[];
+  /** Whether to take part in presence: `true`, or what others see of this client, such as `{ user_id, status }`. */
+  readonly presence?: boolean | Loose;
+  /** Only for members, or whom the policies let in; the first hook of a room decides. Default false. */
+  readonly private?: boolean;
+  /** How many messages are kept; default 500, the newest. */
+  readonly limit?: number;
+  /** The client, where it is not the provider's. */
+  readonly client?: RealtimeClient;
+  /** Messages may be missing after a break: fetch what you show anew. */
+  readonly onGap?: (gap: Gap) => void;
+}
+
+/** A message as it is shown. */
+export interface Message<Payload = Loose> {
+  readonly id: string;
+  readonly event: string;
+  readonly payload: Payload;
+  readonly meta: MessageMeta;
+}
+
+/** Somebody who is online, with what they track. */
+export type Online = Loose & { readonly key: string };
+
+export interface UseChannel<Payload = Loose> {
+  /** Since the component was mounted, in the order of the room. */
+  readonly messages: readonly Message<Payload>[];
+  /** Sends to everybody in the room, this component too. Resolves when the message is stored; see `channel.send`. */
+  readonly send: (event: string, payload?: Payload) => Promise<void>;
+  /** Everybody once, however many tabs they have; empty without `presence`. */
+  readonly online: readonly Online[];
+  /** The server has us in the room right now. */
+  readonly isJoined: boolean;
+}
+
+const DEFAULT_LIMIT = 500;
+
+/** What a component asks for, from one change of that to the next. */
+interface Visit {
+  readonly client: RealtimeClient;
+  readonly roomId: string;
+  readonly isPrivate: boolean;
+  readonly names: readonly string[] | null;
+  /** What it tracks; false: it takes no part in presence. */
+  readonly payload: Loose | false;
+}
+
+interface Seen<Payload> {
+  readonly visit: Visit;
+  readonly messages: readonly Message<Payload>[];
+  readonly online: readonly Online[];
+  readonly isJoined: boolean;
+}
+
+function nothing<Payload>(visit: Visit): Seen<Payload> {
+  return { visit, messages: [], online: [], isJoined: false };
+}
+
+/** Follows a room while the component is mounted. Components of one room share its channel, all share the client's socket. */
+export function useChannel<Payload = Loose>(roomId: string, options: UseChannelOptions = {}): UseChannel<Payload> {
+  const { events, presence = false, private: isPrivate = false, limit = DEFAULT_LIMIT } = options;
+  const client = useRealtimeClient(options.client);
+  const onGap = useRef(options.onGap);
+  const isGone = useRef(false);
+  // What is written anew in every render is compared by what it says.
+  const wanted = JSON.stringify(events ?? null);
+  const tracked = JSON.stringify(presence === true ? { status: "online" } : presence);
+
+  useEffect(() => {
+    onGap.current = options.onGap;
+  });
+
+  // A visit ends when any of these changes: what was seen on it is not shown on the next one.
+  const visit = useMemo<Visit>(
+    () => ({ client, roomId, isPrivate, names: JSON.parse(wanted), payload: JSON.parse(tracked) }),
+    [client, roomId, isPrivate, wanted, tracked],
+  );
+  const [seen, setSeen] = useState<Seen<Payload>>(() => nothing(visit));
+
+  useEffect(() => {
+    const { names, payload } = visit;
+    const [room, leave] = enter(visit.client, visit.roomId, visit.isPrivate);
+    const { channel } = room;
+    isGone.current = false;
+    const see = (more: (before: Seen<Payload>) => Partial<Seen<Payload>>): void => {
+      setSeen((seen) => {
+        const before = seen.visit === visit ? seen : nothing<Payload>(visit);
+        return { ...before, ...more(before) };
+      });
+    };
+    const hear = ({ event, payload, meta }: Broadcast<Payload>): void => {
+      if (names !== null && !names.includes(event)) return;
+      see(({ messages }) => ({ messages: [...messages, { id: meta.id, event, payload, meta }].slice(-limit) }));
+    };
+    const meet = (): void => see(() => ({ online: listed(channel.presenceState()) }));
+    const miss = (gap: Gap): void => onGap.current?.(gap);
+    const follow = (status: SubscribeStatus): void => see(() => ({ isJoined: status === "SUBSCRIBED" }));
+    channel.on("broadcast", { event: "*" }, hear).on("gap", miss);
+    if (payload !== false) {
+      channel.on("presence", { event: "sync" }, meet);
+      meet();
+    }
+    channel.subscribe(follow);
+    const disappear = payload === false ? undefined : appear(room, payload);
+    return () => {
+      isGone.current = true;
+      channel.off(hear).off(miss).off(meet).off(follow);
+      disappear?.();
+      leave();
+    };
+  }, [visit, limit]);
+
+  const send = useCallback(
+    async (event: string, payload?: Payload) => {
+      if (isGone.current) throw new Error(`The component that sends to ${roomId} is not mounted any more`);
+      // In an effect of a child it may come before the room is entered.
+      await client.channel(roomId, optionsOf(isPrivate)).send({ type: "broadcast", event, payload: payload ?? {} });
+    },
+    [client, roomId, isPrivate],
+  );
+  const { messages, online, isJoined } = seen.visit === visit ? seen : nothing<Payload>(visit);
+  return { messages, send, online, isJoined };
+}
+
+/** Each key once, with what it tracked last. */
+function listed(state: PresenceState): Online[] {
+  return Object.entries(state).map(([key, presences]) => {
+    const { presence_ref: _, ...payload } = presences.at(-1) ?? { presence_ref: "" };
+    return { ...payload, key };
+  });
+}

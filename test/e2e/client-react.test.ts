@@ -1,0 +1,195 @@
+// @nself/react in a document: hooks of real components against the real server.
+import { Window } from "happy-dom";
+import { createElement, type ReactNode, StrictMode } from "react";
+import { flushSync } from "react-dom";
+import { createRoot, type Root } from "react-dom/client";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import type { RealtimeClient } from "../../src/client/index.ts";
+import { RealtimeProvider, type UseChannel, type UseChannelOptions, useChannel } from "../../src/react/index.ts";
+import { realtime } from "../cli/nself.ts";
+import { eventually, uniqueName } from "../support/clients.ts";
+import { startStack, type TestStack } from "../support/stack.ts";
+import { OwnClients } from "./client-helpers.ts";
+
+let stack: TestStack;
+let clients: OwnClients;
+let roots: Root[] = [];
+
+beforeAll(async () => {
+  stack = await startStack();
+  clients = new OwnClients(stack);
+  const window = new Window();
+  // The document alone: the WebSocket stays Node's.
+  vi.stubGlobal("window", window);
+  vi.stubGlobal("document", window.document);
+});
+
+afterEach(() => {
+  for (const root of roots) root.unmount();
+  roots = [];
+  clients.close();
+});
+
+afterAll(() => stack?.stop());
+
+/** A mounted component with the hook: what the hook returned last, and the text that is shown. */
+interface Mounted {
+  readonly now: UseChannel;
+  readonly text: string;
+  rerender(room: string): void;
+  unmount(): void;
+}
+
+const chat = { events: ["message.sent", "user.joined", "user.left"], presence: true };
+
+function mount(
+  client: RealtimeClient,
+  room: string,
+  options: UseChannelOptions = chat,
+  wrap: (children: ReactNode) => ReactNode = (children) => children,
+): Mounted {
+  let now: UseChannel | undefined;
+  function ChatRoom(props: { readonly room: string; readonly options: UseChannelOptions }): ReactNode {
+    now = useChannel(props.room, props.options);
+    const { messages, online } = now;
+    return [
+      createElement("div", { key: "online" }, "Online: ", online.length),
+      ...messages.map((message) => createElement("p", { key: message.id }, message.payload.text)),
+    ];
+  }
+  const element = document.createElement("main");
+  const root = createRoot(element);
+  roots.push(root);
+  const render = (name: string): void => {
+    const chatRoom = createElement(ChatRoom, { room: name, options });
+    flushSync(() => root.render(createElement(RealtimeProvider, { client }, wrap(chatRoom))));
+  };
+  render(room);
+  return {
+    get now() {
+      if (now === undefined) throw new Error("not rendered");
+      return now;
+    },
+    get text() {
+      return element.textContent ?? "";
+    },
+    rerender: render,
+    unmount: () => flushSync(() => root.unmount()),
+  };
+}
+
+async function joined(...mounted: Mounted[]): Promise<void> {
+  await eventually(() => expect(mounted.map(({ now }) => now.isJoined)).toEqual(mounted.map(() => true)));
+}
+
+async function channelsOf(room: string): Promise<number> {
+  const { stdout } = await realtime(stack, ["connections", "--json"]);
+  const connections: { channels: string[] }[] = JSON.parse(stdout);
+  return connections.filter(({ channels }) => channels.some((channel) => channel.endsWith(room))).length;
+}
+
+describe("useChannel", () => {
+  test("AC-200: returns messages, send and online", async () => {
+    const hook = mount(clients.open(), uniqueName("room"));
+    expect(hook.now).toMatchObject({ messages: [], send: expect.any(Function), online: [] });
+    expect(hook.text).toBe("Online: 0");
+    await eventually(() => expect(hook.text).toBe("Online: 1"));
+  });
+
+  test("AC-201: send shows in messages of every mounted hook of the room, with id and payload.text", async () => {
+    const room = uniqueName("room");
+    const [one, other] = [clients.open(), clients.open()];
+    const hooks = [mount(one, room), mount(one, room), mount(other, room)];
+    const elsewhere = mount(other, uniqueName("elsewhere"));
+    await joined(...hooks, elsewhere);
+    await hooks[0]?.now.send("message.sent", { text: "Hello", user_id: "ann" });
+    await hooks[2]?.now.send("message.sent", { text: "Hi", user_id: "bob" });
+    await eventually(() => expect(hooks.map(({ now }) => now.messages.length)).toEqual([2, 2, 2]));
+    for (const { now, text } of hooks) {
+      expect(now.messages.map(({ payload }) => payload.text)).toEqual(["Hello", "Hi"]);
+      expect(now.messages.map(({ id }) => id)).toEqual(hooks[0]?.now.messages.map(({ id }) => id));
+      expect(new Set(now.messages.map(({ id }) => id)).size).toBe(2);
+      expect(text).toContain("HelloHi");
+    }
+    expect(elsewhere.now.messages).toEqual([]);
+  });
+
+  test("AC-202: only the listed events appear in messages; without a list all do", async () => {
+    const room = uniqueName("events");
+    const client = clients.open();
+    const [some, all] = [mount(client, room), mount(client, room, {})];
+    await joined(some, all);
+    await all.now.send("typing", { text: "…" });
+    await all.now.send("user.joined", { text: "ann" });
+    await eventually(() => expect(all.now.messages.map(({ event }) => event)).toEqual(["typing", "user.joined"]));
+    expect(some.now.messages.map(({ event }) => event)).toEqual(["user.joined"]);
+  });
+
+  test("AC-202: online.length follows presence, and unmounting leaves", async () => {
+    const room = uniqueName("presence");
+    const [ann, bob] = [clients.open(), clients.open()];
+    const first = mount(ann, room, { presence: { user_id: "ann", status: "online" } });
+    await eventually(() => expect(first.now.online).toEqual([{ key: "ann", user_id: "ann", status: "online" }]));
+    const second = mount(bob, room);
+    const again = mount(bob, room);
+    await eventually(() => expect([first, second, again].map(({ now }) => now.online.length)).toEqual([2, 2, 2]));
+    expect(first.text).toContain("Online: 2");
+    again.unmount();
+    await eventually(async () => expect(await channelsOf(room)).toBe(2));
+    expect(first.now.online).toHaveLength(2);
+    second.unmount();
+    await eventually(() => expect(first.now.online).toHaveLength(1));
+    await eventually(async () => expect(await channelsOf(room)).toBe(1));
+    await expect(second.now.send("message.sent", { text: "too late" })).rejects.toThrow("not mounted");
+  });
+
+  test("another roomId is another room, with nothing of the one before", async () => {
+    const [room, next] = [uniqueName("before"), uniqueName("after")];
+    const hook = mount(clients.open(), room);
+    await joined(hook);
+    await hook.now.send("message.sent", { text: "here" });
+    await eventually(() => expect(hook.now.messages).toHaveLength(1));
+    hook.rerender(next);
+    expect(hook.now.messages).toEqual([]);
+    await joined(hook);
+    await hook.now.send("message.sent", { text: "there" });
+    await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["there"]));
+    await eventually(async () => expect(await channelsOf(room)).toBe(0));
+  });
+
+  test("strict mode joins once, and sends once", async () => {
+    const room = uniqueName("strict");
+    const client = clients.open();
+    const hook = mount(client, room, chat, (children) => createElement(StrictMode, null, children));
+    await joined(hook);
+    await hook.now.send("message.sent", { text: "once" });
+    await eventually(() => expect(hook.now.messages).toHaveLength(1));
+    await eventually(() => expect(hook.now.online).toHaveLength(1));
+    expect(await channelsOf(room)).toBe(1);
+    expect(client.errors).toEqual([]);
+  });
+
+  test("AC-193: messages go on without loss when the edge is killed", async () => {
+    const room = uniqueName("killed");
+    const [hook, sender] = [mount(clients.open(), room), mount(clients.open(), room)];
+    await joined(hook, sender);
+    await sender.now.send("message.sent", { text: "1" });
+    const killed = stack.killEdge();
+    for (const text of ["2", "3", "4"]) await sender.now.send("message.sent", { text });
+    await killed;
+    await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["1", "2", "3", "4"]));
+    await eventually(() => expect(hook.now.online).toHaveLength(2));
+  });
+
+  test("keeps the newest messages up to its limit, and says what is missing without a provider", async () => {
+    const hook = mount(clients.open(), uniqueName("limit"), { limit: 2 });
+    await joined(hook);
+    for (const text of ["1", "2", "3"]) await hook.now.send("n", { text });
+    await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["2", "3"]));
+    const Bare = (): ReactNode => useChannel("x").online.length;
+    const failures: unknown[] = [];
+    const root = createRoot(document.createElement("main"), { onUncaughtError: (error) => void failures.push(error) });
+    flushSync(() => root.render(createElement(Bare)));
+    expect(String(failures[0])).toContain("<RealtimeProvider client={client}>");
+  });
+});
