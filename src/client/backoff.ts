@@ -1,23 +1,26 @@
 // Backoff: how long to wait before trying again, so that many clients who failed together do not come back together.
 
-/** Delays before one try after the other. */
 export class Backoff {
   readonly #first: number;
-  readonly #most: number;
+  #most: number;
   #failures = 0;
 
   /** `first` and `most` in milliseconds. */
   constructor(first: number, most: number) {
     this.#first = first;
-    this.#most = Math.max(first, most);
+    this.#most = most;
   }
 
-  /** The next delay, milliseconds: about `first` the first time, then between half and all of twice as long each time. */
+  /** The longest delay from now on, milliseconds. */
+  set most(most: number) {
+    this.#most = most;
+  }
+
+  /** The next delay, milliseconds: about `first`, then twice as long each time up to `most`; a quarter of it is chance. */
   next(): number {
     const whole = Math.min(this.#first * 2 ** this.#failures, this.#most);
-    const share = this.#failures === 0 ? 0.75 + Math.random() / 2 : 0.5 + Math.random() / 2;
     this.#failures++;
-    return whole * share;
+    return whole * (0.75 + Math.random() / 4);
   }
 
   /** It went well: the next failure is the first again. */

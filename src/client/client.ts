@@ -15,12 +15,13 @@ export interface ClientOptions {
   readonly apiKey: string;
   /** The token of the signed-in user; null: nobody is. Asked at every join and every heartbeat, so a new one is taken up. */
   readonly accessToken?: () => string | null | Promise<string | null>;
-  /** Milliseconds between heartbeats; default 30,000. */
+  /** Milliseconds between heartbeats; default what the server asks for, 30,000 unless it is set otherwise there. */
   readonly heartbeatIntervalMs?: number;
-  /** About how long after a break the first try comes, milliseconds; default 1,000. Each further one waits twice as long. */
+  /**
+   * The longest wait before another try to connect, milliseconds; default what the server asks for, 5,000 unless it is set
+   * otherwise there. The first try comes after a second at most, each further one after twice as long.
+   */
   readonly reconnectDelayMs?: number;
-  /** The longest of those waits, milliseconds; default 30,000. */
-  readonly maxReconnectDelayMs?: number;
   /** How long an answer may take, milliseconds; default 10,000. */
   readonly timeoutMs?: number;
   /** How many broadcasts of a channel may wait for the connection; default 100. */
@@ -53,8 +54,8 @@ export class RealtimeClient {
 
   /** Throws RealtimeError when the options make no sense. */
   constructor(options: ClientOptions) {
-    const { accessToken, onError = warn, queueSize = 100, timeoutMs = 10_000, maxReconnectDelayMs = 30_000 } = options;
-    const { apiKey, heartbeatIntervalMs = 30_000, reconnectDelayMs = 1_000 } = options;
+    const { accessToken, onError = warn, queueSize = 100, timeoutMs = 10_000 } = options;
+    const { apiKey, heartbeatIntervalMs, reconnectDelayMs } = options;
     const transport = options.WebSocket ?? globalThis.WebSocket;
     if (transport === undefined) {
       throw new RealtimeError("invalid_options", "This runtime has no WebSocket: give one in the options");
@@ -63,7 +64,7 @@ export class RealtimeClient {
     this.#onError = onError;
     this.#connection = new Connection(
       {
-        ...{ apiKey, heartbeatIntervalMs, reconnectDelayMs, maxReconnectDelayMs, timeoutMs },
+        ...{ apiKey, heartbeatIntervalMs, reconnectDelayMs, timeoutMs },
         address: socketAddress(options.url, apiKey),
         WebSocket: transport,
       },
@@ -78,7 +79,7 @@ export class RealtimeClient {
     );
     const knownToken = (): string | null => this.#token;
     this.#host = {
-      ...{ id: crypto.randomUUID(), connection: this.#connection, queueSize, timeoutMs, maxReconnectDelayMs },
+      ...{ id: crypto.randomUUID(), connection: this.#connection, queueSize, timeoutMs },
       token: () => this.#askToken(),
       get knownToken() {
         return knownToken();

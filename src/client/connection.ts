@@ -8,10 +8,10 @@ import { RealtimeError } from "./errors.ts";
 export interface ConnectionOptions {
   readonly address: URL;
   readonly apiKey: string;
-  /** All of them in milliseconds. */
-  readonly heartbeatIntervalMs: number;
-  readonly reconnectDelayMs: number;
-  readonly maxReconnectDelayMs: number;
+  /** Milliseconds; undefined: as the server tells. */
+  readonly heartbeatIntervalMs: number | undefined;
+  readonly reconnectDelayMs: number | undefined;
+  /** Milliseconds. */
   readonly timeoutMs: number;
   readonly WebSocket: typeof WebSocket;
 }
@@ -40,6 +40,11 @@ interface Question {
   readonly timer: ReturnType<typeof setTimeout>;
 }
 
+/** Until the server tells: its own defaults (contract of `REALTIME_HEARTBEAT_INTERVAL` and `REALTIME_RECONNECT_DELAY`). */
+const HEARTBEAT_MS = 30_000;
+const RECONNECT_MS = 5_000;
+/** The first try after a break comes about this soon, unless it has to come sooner. */
+const FIRST_RECONNECT_MS = 1_000;
 /** How long a socket has to stand for its loss to count as the first failure. */
 const STOOD_MS = 5_000;
 /** Of so many tries in vain one is explained: to find out is a request of its own. */
@@ -54,6 +59,7 @@ export class Connection {
   #status: ConnectionStatus = "disconnected";
   #retry: ReturnType<typeof setTimeout> | undefined;
   #heart: ReturnType<typeof setInterval> | undefined;
+  #heartbeatMs: number;
   #openedAt = 0;
   #heardAt = 0;
   #ref = 0;
@@ -63,7 +69,17 @@ export class Connection {
   constructor(options: ConnectionOptions, events: ConnectionEvents) {
     this.#options = options;
     this.#events = events;
-    this.#backoff = new Backoff(options.reconnectDelayMs, options.maxReconnectDelayMs);
+    this.#heartbeatMs = options.heartbeatIntervalMs ?? HEARTBEAT_MS;
+    this.#backoff = new Backoff(FIRST_RECONNECT_MS, options.reconnectDelayMs ?? RECONNECT_MS);
+  }
+
+  /** Takes the pace that the server asks for, where the application has none of its own. Milliseconds. */
+  keepPace(heartbeatMs: unknown, reconnectMs: unknown): void {
+    const { heartbeatIntervalMs, reconnectDelayMs } = this.#options;
+    if (reconnectDelayMs === undefined && isSpan(reconnectMs)) this.#backoff.most = reconnectMs;
+    if (heartbeatIntervalMs !== undefined || !isSpan(heartbeatMs) || heartbeatMs === this.#heartbeatMs) return;
+    this.#heartbeatMs = heartbeatMs;
+    if (this.#status === "connected") this.#startHeart();
   }
 
   get status(): ConnectionStatus {
@@ -151,7 +167,7 @@ export class Connection {
     return String(this.#ref);
   }
 
-  #send(frame: string | Uint8Array<ArrayBuffer>): boolean {
+  #send(frame: string | ArrayBuffer): boolean {
     if (this.#status !== "connected") return false;
     this.#socket?.send(frame);
     return true;
@@ -170,8 +186,13 @@ export class Connection {
     this.#become("connected");
     this.#vain = 0;
     this.#openedAt = Date.now();
-    this.#heart = setInterval(() => this.#beat(), this.#options.heartbeatIntervalMs);
+    this.#startHeart();
     this.#events.opened();
+  }
+
+  #startHeart(): void {
+    clearInterval(this.#heart);
+    this.#heart = setInterval(() => this.#beat(), this.#heartbeatMs);
   }
 
   #beat(): void {
@@ -238,25 +259,35 @@ export class Connection {
   }
 }
 
-const watching = new Set<Connection>();
-
-function wake(): void {
-  if (document.visibilityState !== "hidden") for (const connection of watching) connection.awake();
+function isSpan(value: unknown): value is number {
+  return typeof value === "number" && value > 0;
 }
 
 /** Only browsers have pages that sleep and tell when the network is back. */
+const wakers = [
+  ["document", "visibilitychange"],
+  ["window", "online"],
+] as const;
+const watching = new Set<Connection>();
+
+function wake(): void {
+  for (const connection of watching) connection.awake();
+}
+
 function watchPage(connection: Connection): void {
-  if (typeof document === "undefined") return;
-  if (watching.size === 0) {
-    document.addEventListener("visibilitychange", wake);
-    window.addEventListener("online", wake);
-  }
   watching.add(connection);
+  // Listening twice to the same is listening once.
+  for (const [name, event] of wakers) {
+    const page: unknown = Reflect.get(globalThis, name);
+    if (page instanceof EventTarget) page.addEventListener(event, wake);
+  }
 }
 
 function unwatchPage(connection: Connection): void {
   watching.delete(connection);
-  if (typeof document === "undefined" || watching.size > 0) return;
-  document.removeEventListener("visibilitychange", wake);
-  window.removeEventListener("online", wake);
+  if (watching.size > 0) return;
+  for (const [name, event] of wakers) {
+    const page: unknown = Reflect.get(globalThis, name);
+    if (page instanceof EventTarget) page.removeEventListener(event, wake);
+  }
 }

@@ -7,7 +7,6 @@ import { RealtimeError } from "./errors.ts";
 /** What a membership needs of its client. */
 export interface MembershipHost {
   readonly connection: Connection;
-  readonly maxReconnectDelayMs: number;
   /** The user's token; null: the key alone decides. Rejects with RealtimeError. */
   token(): Promise<string | null>;
   /** The newest token that is known. */
@@ -41,6 +40,7 @@ type State =
   | { readonly name: "joined"; readonly ref: string; readonly wishes: string };
 
 const FIRST_RETRY_MS = 250;
+const LAST_RETRY_MS = 10_000;
 /** Refusals that say nothing of whether the next join is refused, too (protocol.md §3.5). */
 const PASSING =
   /^(ClientJoinRateLimitReached|ChannelRateLimitReached|TimeoutOnRpcCall|UnableTo|Unknown Error|InvalidJWTToken)/;
@@ -49,14 +49,13 @@ export class Membership {
   readonly #topic: string;
   readonly #host: MembershipHost;
   readonly #events: MembershipEvents;
-  readonly #backoff: Backoff;
+  readonly #backoff = new Backoff(FIRST_RETRY_MS, LAST_RETRY_MS);
   #state: State = { name: "idle" };
 
   constructor(topic: string, host: MembershipHost, events: MembershipEvents) {
     this.#topic = topic;
     this.#host = host;
     this.#events = events;
-    this.#backoff = new Backoff(FIRST_RETRY_MS, host.maxReconnectDelayMs);
   }
 
   get isWanted(): boolean {
@@ -175,6 +174,7 @@ export class Membership {
     }
     this.#backoff.reset();
     this.#become({ name: "joined", ref, wishes });
+    this.#host.connection.keepPace(answer.response.heartbeat_ms, answer.response.reconnect_ms);
     // It may have come while the join was under way.
     if (this.#host.knownToken !== token) this.refresh();
     this.#events.joined(answer.response);

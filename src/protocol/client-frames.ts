@@ -37,7 +37,7 @@ export function encodeBytes(
   topic: string,
   event: string,
   bytes: Uint8Array,
-): Uint8Array<ArrayBuffer> | undefined {
+): ArrayBuffer | undefined {
   const fields = [joinRef ?? "", ref, topic, event].map((text) => encoder.encode(text));
   if (fields.some(({ length }) => length > MAX_FIELD)) return undefined;
   const frame = new Uint8Array(PUSH_HEADER + fields.reduce((sum, { length }) => sum + length, bytes.length));
@@ -48,7 +48,7 @@ export function encodeBytes(
     frame.set(part, offset);
     offset += part.length;
   }
-  return frame;
+  return frame.buffer;
 }
 
 /** Decodes a frame from the server; undefined for one of a kind that is not known here: later servers may have more. */

@@ -331,7 +331,7 @@ describe("tokens", () => {
   test("a private channel refuses strangers with a reason, and lets them in once they are members", async () => {
     const name = uniqueName("secret");
     expect((await realtime(stack, ["channel", "create", name, "private"])).code).toBe(0);
-    const client = clients.open({ apiKey: await userToken(stack, { sub: "dan" }), maxReconnectDelayMs: 300 });
+    const client = clients.open({ apiKey: await userToken(stack, { sub: "dan" }) });
     const channel = client.channel(name);
     const failure = await channel.send({ type: "broadcast", event: "x" }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(RealtimeError);

@@ -25,7 +25,6 @@ export class OwnClients {
       url: this.#stack.url,
       apiKey: this.#stack.anonKey,
       reconnectDelayMs: RECONNECT_MS,
-      maxReconnectDelayMs: 1_000,
       onError: (error) => void errors.push(error),
       ...options,
     });

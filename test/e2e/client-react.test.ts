@@ -2,7 +2,7 @@
 import { Window } from "happy-dom";
 import { createElement, type ReactNode, StrictMode } from "react";
 import { flushSync } from "react-dom";
-import { createRoot, type Root } from "react-dom/client";
+import { createRoot, type Root, type RootOptions } from "react-dom/client";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import type { RealtimeClient } from "../../src/client/index.ts";
 import { RealtimeProvider, type UseChannel, type UseChannelOptions, useChannel } from "../../src/react/index.ts";
@@ -14,14 +14,14 @@ import { OwnClients } from "./client-helpers.ts";
 let stack: TestStack;
 let clients: OwnClients;
 let roots: Root[] = [];
+const page = new Window();
 
 beforeAll(async () => {
   stack = await startStack();
   clients = new OwnClients(stack);
-  const window = new Window();
-  // The document alone: the WebSocket stays Node's.
-  vi.stubGlobal("window", window);
-  vi.stubGlobal("document", window.document);
+  // The page alone: the WebSocket stays Node's.
+  vi.stubGlobal("window", page);
+  vi.stubGlobal("document", page.document);
 });
 
 afterEach(() => {
@@ -31,6 +31,11 @@ afterEach(() => {
 });
 
 afterAll(() => stack?.stop());
+
+function newRoot(options?: RootOptions) {
+  const element = page.document.createElement("main");
+  return [element, createRoot(element, options)] as const;
+}
 
 /** A mounted component with the hook: what the hook returned last, and the text that is shown. */
 interface Mounted {
@@ -57,8 +62,7 @@ function mount(
       ...messages.map((message) => createElement("p", { key: message.id }, message.payload.text)),
     ];
   }
-  const element = document.createElement("main");
-  const root = createRoot(element);
+  const [element, root] = newRoot();
   roots.push(root);
   const render = (name: string): void => {
     const chatRoom = createElement(ChatRoom, { room: name, options });
@@ -188,7 +192,7 @@ describe("useChannel", () => {
     await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["2", "3"]));
     const Bare = (): ReactNode => useChannel("x").online.length;
     const failures: unknown[] = [];
-    const root = createRoot(document.createElement("main"), { onUncaughtError: (error) => void failures.push(error) });
+    const [, root] = newRoot({ onUncaughtError: (error) => void failures.push(error) });
     flushSync(() => root.render(createElement(Bare)));
     expect(String(failures[0])).toContain("<RealtimeProvider client={client}>");
   });

@@ -1,9 +1,9 @@
 // @nself/client on a connection that breaks: it comes back by itself, resumes, and says what it could not get again.
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { WebSocketServer } from "ws";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Channel, ClientOptions, Gap } from "../../src/client/index.ts";
 import { eventually, oneClientAGateway, uniqueName } from "../support/clients.ts";
 import { TcpProxy } from "../support/proxy.ts";
+import { Relay, type RelayedFrame } from "../support/relay.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 import { OwnClients } from "./client-helpers.ts";
 
@@ -209,71 +209,65 @@ describe("a client that loses its connection", () => {
   });
 });
 
-/** A server of our own for the moments at which a client speaks: it answers nothing but heartbeats. */
-async function clockwork(refuse = false) {
-  const connects: number[] = [];
-  const beats: number[] = [];
-  const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
-  server.on("connection", (socket) => {
-    connects.push(performance.now());
-    if (refuse) return socket.terminate();
-    socket.on("message", (data) => {
-      const [, ref, topic] = JSON.parse(String(data));
-      if (topic === "phoenix") beats.push(performance.now());
-      socket.send(JSON.stringify([null, ref, topic, "phx_reply", { status: "ok", response: {} }]));
-    });
-    return undefined;
-  });
-  await new Promise((resolve) => server.once("listening", resolve));
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port was given");
-  const stop = (): Promise<unknown> => {
-    for (const socket of server.clients) socket.terminate();
-    return new Promise((resolve) => server.close(resolve));
-  };
-  return { url: `ws://127.0.0.1:${address.port}`, connects, beats, stop, sockets: server.clients };
-}
-
-const intervals = (times: readonly number[]): number[] => times.slice(1).map((time, at) => time - (times[at] ?? 0));
-
 describe("the clock of a client", () => {
-  test("AC-181: beats once each heartbeat interval", async () => {
-    const server = await clockwork();
+  test("AC-181: client and server beat once each heartbeat interval", async () => {
+    await using relay = await Relay.start(stack.url);
+    clients.open({ url: relay.url, heartbeatIntervalMs: 400 });
+    const beats = (from: RelayedFrame["from"]): number[] =>
+      relay.frames.filter((frame) => frame.from === from && frame.text.includes('"phoenix"')).map(({ at }) => at);
+    await eventually(() => expect(beats("server").length).toBeGreaterThanOrEqual(4));
+    expect(beats("client").length - beats("server").length).toBeLessThanOrEqual(1);
+    // A busy machine may be late, never early.
+    expect(Math.min(...intervals(beats("client")))).toBeGreaterThan(300);
+    expect(Math.min(...intervals(beats("client")))).toBeLessThan(800);
+  });
+
+  test("AC-182: tries again after about the reconnect delay, and never waits longer", async () => {
+    await using relay = await Relay.start(stack.url);
+    const client = clients.open({ url: relay.url, reconnectDelayMs: 500 });
+    await client.connect();
+    relay.refuses = true;
+    const droppedAt = performance.now();
+    relay.drop();
+    await eventually(() => expect(relay.asked.length).toBeGreaterThanOrEqual(4));
+    const [, first = 0] = relay.asked;
+    expect(first - droppedAt).toBeGreaterThan(350);
+    expect(first - droppedAt).toBeLessThan(1_500);
+    expect(Math.min(...intervals(relay.asked.slice(1)))).toBeGreaterThan(350);
+    expect(Math.min(...intervals(relay.asked.slice(1)))).toBeLessThan(1_500);
+    relay.refuses = false;
+    await eventually(() => expect(client.status).toBe("connected"));
+  });
+
+  test("a page that comes back from sleep, or finds its network again, waits no longer", async () => {
+    const page = new EventTarget();
+    vi.stubGlobal("window", page);
     try {
-      clients.open({ url: server.url, heartbeatIntervalMs: 400 });
-      await eventually(() => expect(server.beats.length).toBeGreaterThanOrEqual(4));
-      // A busy machine may be late, never early.
-      for (const interval of intervals(server.beats)) expect(interval).toBeGreaterThan(300);
-      expect(Math.min(...intervals(server.beats))).toBeLessThan(800);
+      await using relay = await Relay.start(stack.url);
+      const client = clients.open({ url: relay.url, reconnectDelayMs: 60_000 });
+      await client.connect();
+      relay.refuses = true;
+      relay.drop();
+      await eventually(() => expect(client.status).toBe("waiting"));
+      relay.refuses = false;
+      page.dispatchEvent(new Event("online"));
+      expect(client.status).toBe("connecting");
+      await eventually(() => expect(client.status).toBe("connected"));
     } finally {
-      await server.stop();
+      vi.unstubAllGlobals();
     }
   });
 
-  test("AC-182: tries again after about the reconnect delay, and waits longer each time", async () => {
-    const server = await clockwork();
-    try {
-      const client = clients.open({ url: server.url, reconnectDelayMs: 500, maxReconnectDelayMs: 4_000 });
-      await client.connect();
-      const lostAt = performance.now();
-      for (const socket of server.sockets) socket.terminate();
-      await eventually(() => expect(server.connects).toHaveLength(2));
-      const first = (server.connects[1] ?? 0) - lostAt;
-      expect(first).toBeGreaterThan(350);
-      expect(first).toBeLessThan(1_500);
-    } finally {
-      await server.stop();
-    }
-    const closed = await clockwork(true);
-    try {
-      clients.open({ url: closed.url, reconnectDelayMs: 100, maxReconnectDelayMs: 800 });
-      await eventually(() => expect(closed.connects.length).toBeGreaterThanOrEqual(6));
-      // 100, 200, 400, 800, 800 milliseconds, of which half is chance.
-      const waits = intervals(closed.connects);
-      expect(waits[3]).toBeGreaterThan(350);
-      expect(waits[4]).toBeGreaterThan(350);
-    } finally {
-      await closed.stop();
-    }
+  test("waits twice as long each time, up to the reconnect delay", async () => {
+    await using relay = await Relay.start(stack.url);
+    relay.refuses = true;
+    clients.open({ url: relay.url, reconnectDelayMs: 2_000 });
+    // One second, then two at most, of which a quarter is chance.
+    await eventually(() => expect(relay.asked).toHaveLength(3));
+    const [first, second] = intervals(relay.asked);
+    expect(first).toBeGreaterThan(700);
+    expect(second).toBeGreaterThan(1_400);
   });
 });
+
+const intervals = (times: readonly number[]): number[] => times.slice(1).map((time, at) => time - (times[at] ?? 0));
