@@ -87,7 +87,7 @@ describe("a client that loses its connection", () => {
   test("AC-193: sends once what it was sending, whatever dies meanwhile, and hears the others without loss", async () => {
     const name = uniqueName("storm");
     const receiver = await counting(name, { url: proxy.url });
-    const senders = await Promise.all([counting(name), counting(name, { url: proxy.url, queueSize: 1_000 })]);
+    const senders = await Promise.all([stack.url, proxy.url].map((url) => counting(name, { url, queueSize: 1_000 })));
     const outcomes: Promise<unknown>[] = [];
     const unknown: number[] = [];
     for (const n of numbers(1, 300)) {
