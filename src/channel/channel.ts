@@ -276,7 +276,7 @@ export class Channel {
       this.#sequence.reserve();
       this.#writeIn(wait);
     }
-    this.#send(message);
+    this.#send([message]);
     this.archiving.note();
     return message;
   }
@@ -310,9 +310,9 @@ export class Channel {
     });
   }
 
-  #send(message: Message): void {
-    const parcel = new Parcel(message);
-    for (const link of this.#links.values()) link.deliver(parcel);
+  #send(messages: readonly Message[]): void {
+    if (this.#links.size === 0) return;
+    for (const parcel of Parcel.of(messages)) for (const link of this.#links.values()) link.deliver(parcel);
   }
 
   #track(link: Link, { call, session, user, key, meta }: Call<"track">): void {
@@ -415,7 +415,7 @@ export class Channel {
   #take(drafts: readonly Draft[]): void {
     const messages = drafts.map((draft) => this.#append(draft));
     this.#write();
-    for (const message of messages) this.#send(message);
+    this.#send(messages);
   }
 
   /** The feeds of whole schemas repeat what the feeds of tables keep: they keep nothing while nobody listens. */
