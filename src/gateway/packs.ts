@@ -57,12 +57,13 @@ function fitting(frames: readonly string[], from: number): number {
 function joined(frames: readonly string[], known: Known): string {
   const [first = ""] = frames;
   if (frames.length === 1) return first;
-  const alike = known.get(first) ?? [];
-  const same = alike.find((other) => isSame(other.frames, frames));
+  const alike = known.get(first);
+  const same = alike?.find((other) => isSame(other.frames, frames));
   if (same !== undefined) return same.pack;
-  const pack = `[${frames.join(",")}]`;
-  known.set(first, [...alike, { frames, pack }]);
-  return pack;
+  const fresh = { frames, pack: `[${frames.join(",")}]` };
+  if (alike === undefined) known.set(first, [fresh]);
+  else alike.push(fresh);
+  return fresh.pack;
 }
 
 /** Frames of one message are one string, so that comparing them takes no time; differing lists differ at once. */
