@@ -347,13 +347,22 @@ export class Channel {
     return this.#turns.take(batch.header.feed, () => this.#takeChanges(batch));
   }
 
+  /**
+   * Whether a batch need not come here, of which this is the header: nobody listens, and who stands before it will be told
+   * that something is missing. `stale` as for `changes`.
+   */
+  skips(header: BatchHeader): "stale" | boolean {
+    if (!this.#isUnheard) return false;
+    if (this.#listeners.judge(header) === "stale") return "stale";
+    this.#sequence.skip();
+    return true;
+  }
+
   async #takeChanges({ header, changes }: Batch): Promise<boolean> {
+    const skips = this.skips(header);
+    if (skips !== false) return skips === true;
     const judgement = this.#listeners.judge(header);
     if (judgement === "stale") return false;
-    if (this.#isUnheard) {
-      this.#sequence.skip();
-      return true;
-    }
     const idOf = ({ id }: RowChange): string => `${header.source}:${id}`;
     const known = this.#known(judgement);
     const fresh = changes.filter((change) => !known.has(idOf(change)));

@@ -14,7 +14,7 @@ const channel = "realtime:cdc";
 const activePause = 4;
 /** After a round of many changes: each round has a price, here and at the edge, that many share better than few. */
 const thickPause = 10;
-const thickRound = 32;
+const thickRound = 16;
 const pollPause = 10;
 const longestSleep = 1_000;
 const rateWindow = 500;

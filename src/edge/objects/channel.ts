@@ -347,6 +347,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return connectionsOf(this.#clients, this.#objectName);
   }
 
+  /** See the core's: a batch is not sent here for nobody. */
+  async skips(header: BatchHeader): Promise<"stale" | boolean> {
+    return this.#core.skips(header);
+  }
+
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before, or PostgreSQL is away. */
   async changes(batch: Batch): Promise<{ taken: boolean } | { away: string }> {
     const { seq } = this.#core.position;
