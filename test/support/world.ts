@@ -329,10 +329,16 @@ export class World {
     core.restore(new Map([...known.core.sessions.keys()].flatMap((id) => entryOf(id, this.clients.get(id)))));
   }
 
-  connect(gateway: string, version: Version = "2.0.0", claims: Claims = anon): WorldClient {
+  connect(
+    gateway: string,
+    version: Version = "2.0.0",
+    claims: Claims = anon,
+    more: Pick<SessionRecord, "packed"> = {},
+  ): WorldClient {
     const client = new WorldClient(this.id(), version);
     this.clients.set(client.id, client);
-    this.gateway(gateway).open({ id: client.id, version, claims, connectedAt: this.clock.now, headers: {} }, client);
+    const record = { id: client.id, version, claims, connectedAt: this.clock.now, headers: {}, ...more };
+    this.gateway(gateway).open(record, client);
     return client;
   }
 
