@@ -4,7 +4,9 @@ import { execFile } from "node:child_process";
 import { chown, mkdir, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import pg from "pg";
 import { Children, type ChildSpec } from "../../src/stack/children.ts";
 import { accepts } from "../../src/stack/database.ts";
 import { Guard } from "../../src/stack/guard.ts";
@@ -14,6 +16,8 @@ import { Report } from "../../src/stack/report.ts";
 import { newHome } from "./stack.ts";
 
 const PASSWORD = "postgres";
+/** Sessions that are about to end are waited for so long. */
+const GOODBYE_MS = 500;
 
 /** Where Debian's package puts the programs of PostgreSQL 15. */
 export const POSTGRES_15 = "/usr/lib/postgresql/15/bin";
@@ -45,11 +49,27 @@ export async function startPostgres(settings: Record<string, string> = {}): Prom
       server = await children.start(spec, signal);
     },
     async stop() {
+      await lastGoodbyes(embeddedUrl(port, PASSWORD));
       await server[Symbol.asyncDispose]();
       await guard[Symbol.asyncDispose]();
       await rm(home, { recursive: true, force: true });
     },
   };
+}
+
+/** A pool says that it has ended before its sessions have: one that the server ends first throws where nobody listens. */
+async function lastGoodbyes(url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  client.on("error", () => undefined);
+  const others = "select from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
+  try {
+    await client.connect();
+    const giveUpAt = Date.now() + GOODBYE_MS;
+    while ((await client.query(others)).rowCount !== 0 && Date.now() < giveUpAt) await sleep(10);
+    await client.end();
+  } catch {
+    // It does not run: there is nobody to wait for.
+  }
 }
 
 /** The same server of version 15, which has neither the options nor the locales that the stack asks for. */
