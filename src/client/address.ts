@@ -18,6 +18,8 @@ export function socketAddress(url: string, apiKey: string): URL {
   address.pathname = isWhole ? path : `${prefix}${SOCKET}`;
   address.searchParams.set("apikey", apiKey);
   address.searchParams.set("vsn", "2.0.0");
+  // Many frames as one, which is what a burst costs least as.
+  address.searchParams.set("packed", "true");
   return address;
 }
 

@@ -1,5 +1,5 @@
 // The connection: one socket that heartbeats, notices when it is dead, and comes back by itself.
-import { decodeServerFrame, encodeBytes, encodeClientFrame, type ServerFrame } from "../protocol/client-frames.ts";
+import { decodeServerFrames, encodeBytes, encodeClientFrame, type ServerFrame } from "../protocol/client-frames.ts";
 import { closes } from "../protocol/closes.ts";
 import { diagnose } from "./address.ts";
 import { Backoff } from "./backoff.ts";
@@ -209,8 +209,10 @@ export class Connection {
   #received(data: unknown): void {
     this.#heardAt = Date.now();
     if (typeof data !== "string" && !(data instanceof ArrayBuffer)) return;
-    const frame = decodeServerFrame(data);
-    if (frame === undefined) return;
+    for (const frame of decodeServerFrames(data)) this.#take(frame);
+  }
+
+  #take(frame: ServerFrame): void {
     const question = frame.event === "phx_reply" ? this.#questions.get(frame.ref ?? "") : undefined;
     if (question === undefined) return this.#events.frame(frame);
     this.#questions.delete(frame.ref ?? "");

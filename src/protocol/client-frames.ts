@@ -51,10 +51,20 @@ export function encodeBytes(
   return frame.buffer;
 }
 
-/** Decodes a frame from the server; undefined for one of a kind that is not known here: later servers may have more. */
-export function decodeServerFrame(data: string | ArrayBuffer): ServerFrame | undefined {
-  if (typeof data !== "string") return decodeBytes(new Uint8Array(data));
-  const frame: unknown = JSON.parse(data);
+/**
+ * Decodes what came over a socket that was opened with `packed=true`: one frame, or a list of them. Those of a kind that is
+ * not known here are left out: later servers may have more.
+ */
+export function decodeServerFrames(data: string | ArrayBuffer): ServerFrame[] {
+  if (typeof data !== "string") return [decodeBytes(new Uint8Array(data))].filter((frame) => frame !== undefined);
+  const content: unknown = JSON.parse(data);
+  if (!Array.isArray(content)) return [];
+  // A frame is a list too, but its first part is none.
+  const frames: unknown[] = Array.isArray(content[0]) ? content : [content];
+  return frames.map(decodeText).filter((frame) => frame !== undefined);
+}
+
+function decodeText(frame: unknown): ServerFrame | undefined {
   if (!Array.isArray(frame)) return undefined;
   const [joinRef, ref, topic, event, payload]: unknown[] = frame;
   if (typeof topic !== "string" || typeof event !== "string" || !isRecord(payload)) return undefined;

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type Broadcast, RealtimeClient, RealtimeError, type RowChange } from "../../src/client/index.ts";
 import { realtime } from "../cli/nself.ts";
 import { eventually, uniqueName } from "../support/clients.ts";
+import { Relay } from "../support/relay.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 import { userToken } from "../support/tokens.ts";
 import { OwnClients } from "./client-helpers.ts";
@@ -105,6 +106,18 @@ describe("rows", () => {
       ["updated", { id: 1, name: "bob" }, { id: 1, name: "ann" }],
       ["deleted", { id: 1, name: "bob" }],
     ]);
+  });
+
+  test("AC-196: the rows of a large transaction come packed, and in order", async () => {
+    await using relay = await Relay.start(stack.url);
+    const ids: number[] = [];
+    const channel = clients.open({ url: relay.url }).channel(`realtime:table:public.${table}`);
+    channel.on<{ id: number }>("INSERT", (row) => void ids.push(row.new.id)).subscribe();
+    await eventually(() => expect(channel.isJoined).toBe(true));
+    await db.query(`insert into ${table} select n, 'many' from generate_series(1000, 1999) n`);
+    await eventually(() => expect(ids).toHaveLength(1_000));
+    expect(ids).toEqual(Array.from({ length: 1_000 }, (_, n) => 1_000 + n));
+    expect(relay.frames.some(({ text }) => text.startsWith("[["))).toBe(true);
   });
 
   test("AC-196: so does Supabase's form, with its filter, also when it is asked for after joining", async () => {

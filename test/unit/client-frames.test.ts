@@ -1,7 +1,7 @@
 // Frames of clients: what one side writes, the other side's own code reads.
 import { describe, expect, test } from "vitest";
 import { encodeUserBroadcast } from "../../src/protocol/binary.ts";
-import { decodeServerFrame, encodeBytes, encodeClientFrame } from "../../src/protocol/client-frames.ts";
+import { decodeServerFrames, encodeBytes, encodeClientFrame } from "../../src/protocol/client-frames.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../../src/protocol/codec.ts";
 import { UserBroadcast } from "../../src/protocol/frames.ts";
 
@@ -29,19 +29,21 @@ describe("the server reads", () => {
 });
 
 describe("a client reads", () => {
-  test("a frame and a reply", () => {
+  test("a frame, a reply, and frames that come packed", () => {
     const frame = { joinRef: null, ref: null, topic, event: "system", payload: { status: "ok" } };
-    expect(decodeServerFrame(encodeFrame("2.0.0", null, null, topic, "system", '{"status":"ok"}'))).toEqual(frame);
+    const text = encodeFrame("2.0.0", null, null, topic, "system", '{"status":"ok"}');
+    expect(decodeServerFrames(text)).toEqual([frame]);
+    expect(decodeServerFrames(`[${text},${text}]`)).toEqual([frame, frame]);
     const reply = encodeReply("2.0.0", { joinRef: "1", ref: "2", topic }, "error", { reason: "no" });
     const payload = { status: "error", response: { reason: "no" } };
-    expect(decodeServerFrame(reply)).toEqual({ joinRef: "1", ref: "2", topic, event: "phx_reply", payload });
+    expect(decodeServerFrames(reply)).toEqual([{ joinRef: "1", ref: "2", topic, event: "phx_reply", payload }]);
   });
 
   test("a broadcast of bytes, and JSON in a binary frame", () => {
     const meta = { id: "x", epoch: "e", seq: 1, at: 2 };
     const read = (payload: Uint8Array | string): unknown => {
       const frame = encodeUserBroadcast(topic, "é", JSON.stringify(meta), payload) ?? new Uint8Array();
-      return decodeServerFrame(new Uint8Array(frame).buffer)?.payload;
+      return decodeServerFrames(new Uint8Array(frame).buffer)[0]?.payload;
     };
     const bytes = new Uint8Array([1, 2, 255]);
     expect(read(bytes)).toEqual({ type: "broadcast", event: "é", payload: bytes, meta });
@@ -50,7 +52,7 @@ describe("a client reads", () => {
 
   test("nothing in frames of kinds that later servers may send", () => {
     for (const data of ["{}", "[1,2]", "[null,null,1,2,{}]", '[null,null,"t","e",3]', new Uint8Array([9, 1]).buffer]) {
-      expect(decodeServerFrame(data)).toBeUndefined();
+      expect(decodeServerFrames(data)).toEqual([]);
     }
   });
 });
