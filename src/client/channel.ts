@@ -5,7 +5,7 @@ import type { Answer } from "./connection.ts";
 import { RealtimeError } from "./errors.ts";
 import { call, Listeners, type PresenceSync, type Registration } from "./listeners.ts";
 import { Membership, type MembershipEvents, type MembershipHost, reasonOf } from "./membership.ts";
-import { type Draft, Outbox, type Outcome } from "./outbox.ts";
+import { type Draft, isBytes, Outbox, type Outcome } from "./outbox.ts";
 import { PresenceBook, type PresenceChange, type PresenceState } from "./presence.ts";
 import { readBroadcast, readPosition, readRow, readSubscribedRow, readSystem } from "./reading.ts";
 import type {
@@ -353,11 +353,9 @@ export class Channel {
     const answered = (answer: Answer): void => {
       if (ack) done(answer && (answer.status === "ok" ? {} : { error: reasonOf(answer.response) }));
     };
-    const bytes = payload instanceof ArrayBuffer ? new Uint8Array(payload) : payload;
-    const isSent =
-      bytes instanceof Uint8Array
-        ? this.#membership.askBytes(event, bytes, answered)
-        : this.#membership.ask("broadcast", { type: "broadcast", event, payload: bytes, nonce }, answered);
+    const isSent = isBytes(payload)
+      ? this.#membership.askBytes(event, new Uint8Array(payload), answered)
+      : this.#membership.ask("broadcast", { type: "broadcast", event, payload, nonce }, answered);
     if (isSent && !ack) done({});
     return isSent;
   }

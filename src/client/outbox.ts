@@ -60,6 +60,8 @@ export class Outbox {
   /** The channel takes messages again, and all that it has heard of us was heard: what was not has not arrived. */
   open(): void {
     this.#isOpen = true;
+    // Bytes have no nonce.
+    this.#giveUp(({ draft }) => isBytes(draft.payload));
     this.#flush();
   }
 
@@ -76,10 +78,13 @@ export class Outbox {
 
   /** It cannot be found out what arrived: sending that once more might double it. */
   giveUpDoubtful(): void {
-    const doubtful = this.#entries.filter(({ state }) => state === "doubtful");
-    this.#entries = this.#entries.filter(({ state }) => state !== "doubtful");
-    for (const { reject, draft } of doubtful) {
-      reject(new RealtimeError("in_doubt", `Whether ${JSON.stringify(draft.event)} was sent is not known`));
+    this.#giveUp(() => true);
+  }
+
+  #giveUp(which: (entry: Entry) => boolean): void {
+    for (const entry of this.#entries.filter((one) => one.state === "doubtful" && which(one))) {
+      this.#remove(entry);
+      entry.reject(new RealtimeError("in_doubt", `Whether ${JSON.stringify(entry.draft.event)} was sent is not known`));
     }
   }
 
@@ -121,4 +126,8 @@ export class Outbox {
     if (at >= 0) this.#entries.splice(at, 1);
     return at >= 0;
   }
+}
+
+export function isBytes(payload: Outgoing["payload"]): payload is Uint8Array | ArrayBuffer {
+  return payload instanceof Uint8Array || payload instanceof ArrayBuffer;
 }

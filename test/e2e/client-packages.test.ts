@@ -1,4 +1,4 @@
-// The packages as they are published: packed, unpacked in a project elsewhere, type-checked there and run.
+// The packages as they are published: built, packed, unpacked in a project elsewhere, type-checked there and run.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -24,7 +24,6 @@ let running: (() => void)[] = [];
 beforeAll(async () => {
   stack = await startStack();
   packages = mkdtempSync(join(tmpdir(), "packages-"));
-  execFileSync(process.execPath, [join(project, "scripts", "build-packages.ts")]);
   const workspaces = ["@nself/client", "@nself/react"].flatMap((name) => ["--workspace", name]);
   execFileSync("npm", ["pack", ...workspaces, "--pack-destination", packages], { cwd: project, stdio: "pipe" });
 });

@@ -192,6 +192,21 @@ describe("a client that loses its connection", () => {
     await expect(last).rejects.toMatchObject({ code: "left" });
   });
 
+  test("what the server never got is sent again; of bytes, which nobody can recognise, that is left to the sender", async () => {
+    const name = uniqueName("swallowed");
+    const receiver = await counting(name);
+    const sender = await counting(name, { url: proxy.url });
+    await say(sender.channel, 1);
+    proxy.swallow();
+    const message = say(sender.channel, 2);
+    const bytes = sender.channel.send({ type: "broadcast", event: "n", payload: new Uint8Array([3]) });
+    proxy.cut();
+    proxy.restore();
+    await expect(bytes).rejects.toMatchObject({ code: "in_doubt" });
+    await message;
+    await eventually(() => expect(receiver.heard).toEqual([1, 2]));
+  });
+
   test("a client that was disconnected connects again when it is asked to, and resumes", async () => {
     const name = uniqueName("nap");
     const sender = await counting(name);
