@@ -27,8 +27,9 @@ export interface ChannelHost extends MembershipHost {
   readonly id: string;
   readonly queueSize: number;
   readonly timeoutMs: number;
-  /** Tells an error that nobody else is told. */
   report(error: RealtimeError): void;
+  /** Hands a channel its frames from now on, if it does not already. Throws RealtimeError where another one has them. */
+  adopt(channel: Channel): void;
 }
 
 type Subscriber = (status: SubscribeStatus, error?: RealtimeError) => void;
@@ -112,6 +113,7 @@ export class Channel {
 
   /** Joins, and joins again after every break. `callback` hears how that goes, from now on. */
   subscribe(callback?: Subscriber): this {
+    this.#host.adopt(this);
     if (callback !== undefined) {
       this.#subscribers.push(callback);
       if (this.isJoined) queueMicrotask(() => call(callback, "SUBSCRIBED"));

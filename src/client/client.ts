@@ -4,7 +4,7 @@ import { parseTopic, wireTopic } from "../protocol/topics.ts";
 import { socketAddress } from "./address.ts";
 import { Channel, type ChannelHost } from "./channel.ts";
 import { Connection, type ConnectionStatus } from "./connection.ts";
-import { RealtimeError } from "./errors.ts";
+import { RealtimeError, type RealtimeErrorCode } from "./errors.ts";
 import { call } from "./listeners.ts";
 import type { ChannelOptions } from "./types.ts";
 
@@ -30,9 +30,15 @@ export interface ClientOptions {
   readonly connect?: boolean;
   /** For runtimes without a WebSocket of their own. */
   readonly WebSocket?: typeof WebSocket;
-  /** Hears of every failure that nobody else is told of; by default they are written to the console. */
+  /** Hears of every failure; by default they are written to the console, breaks of the connection excepted. */
   readonly onError?: (error: RealtimeError) => void;
 }
+
+/** Of these many channels have one cause, and every further try says the same: they are told once. */
+const LASTING = new Set<RealtimeErrorCode>([
+  ...(["unreachable", "unauthorized", "connection_lost", "ended"] as const),
+  ...(["join_refused", "no_token", "timed_out", "problem"] as const),
+]);
 
 interface Connecting {
   readonly resolve: () => void;
@@ -50,7 +56,8 @@ export class RealtimeClient {
   /** While `accessToken` is asked, by however many joins at once. */
   #asking: Promise<string | null> | undefined;
   #token: string | null = null;
-  #lastReport: string | undefined;
+  /** What was told of since there was a connection: by every try and every channel the same. */
+  readonly #told = new Set<string>();
 
   /** Throws RealtimeError when the options make no sense. */
   constructor(options: ClientOptions) {
@@ -85,6 +92,7 @@ export class RealtimeClient {
         return knownToken();
       },
       report: (error) => this.#report(error),
+      adopt: (channel) => this.#adopt(channel),
     };
     if (options.connect !== false) this.#connection.connect();
   }
@@ -145,6 +153,18 @@ export class RealtimeClient {
     if (this.#channels.get(channel.topic) === channel) this.#channels.delete(channel.topic);
   }
 
+  /** Takes a channel back that was removed and is subscribed again. */
+  #adopt(channel: Channel): void {
+    const other = this.#channels.get(channel.topic) ?? channel;
+    if (other !== channel) {
+      throw new RealtimeError(
+        "invalid_options",
+        `${channel.topic} was removed, and there is another one now: use that`,
+      );
+    }
+    this.#channels.set(channel.topic, channel);
+  }
+
   /** Takes up a new token now: the user signed in or out, say. Without an argument `accessToken` is asked. */
   async setAuth(token?: string | null): Promise<void> {
     if (token === undefined) await this.#refresh();
@@ -152,7 +172,7 @@ export class RealtimeClient {
   }
 
   #opened(): void {
-    this.#lastReport = undefined;
+    this.#told.clear();
     for (const { resolve } of this.#connecting.splice(0)) resolve();
     for (const channel of this.#channels.values()) channel.opened();
   }
@@ -180,10 +200,11 @@ export class RealtimeClient {
     for (const callback of this.#statusListeners) call(callback, status);
   }
 
-  /** Many channels fail of one cause: it is told once, until there is a connection again. */
   #report(error: RealtimeError): void {
-    if (error.message === this.#lastReport) return;
-    this.#lastReport = error.message;
+    if (LASTING.has(error.code)) {
+      if (this.#told.has(error.message)) return;
+      this.#told.add(error.message);
+    }
     call(this.#onError, error);
   }
 

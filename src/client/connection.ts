@@ -45,6 +45,8 @@ const HEARTBEAT_MS = 30_000;
 const RECONNECT_MS = 5_000;
 /** The first try after a break comes about this soon, unless it has to come sooner. */
 const FIRST_RECONNECT_MS = 1_000;
+/** The server cuts off who hears 64 MB and says nothing: it takes that for a client that does not keep up. */
+const MAX_UNANSWERED = 8_000_000;
 /** How long a socket has to stand for its loss to count as the first failure. */
 const STOOD_MS = 5_000;
 /** Of so many tries in vain one is explained: to find out is a request of its own. */
@@ -62,6 +64,8 @@ export class Connection {
   #heartbeatMs: number;
   #openedAt = 0;
   #heardAt = 0;
+  /** Length of what was heard since the last heartbeat. */
+  #unanswered = 0;
   #ref = 0;
   /** Tries in vain since the last socket. */
   #vain = 0;
@@ -196,6 +200,7 @@ export class Connection {
   }
 
   #beat(): void {
+    this.#unanswered = 0;
     this.#events.beat();
     const socket = this.#socket;
     const askedAt = Date.now();
@@ -208,6 +213,8 @@ export class Connection {
 
   #received(data: unknown): void {
     this.#heardAt = Date.now();
+    this.#unanswered += lengthOf(data);
+    if (this.#unanswered > MAX_UNANSWERED) this.#beat();
     if (typeof data !== "string" && !(data instanceof ArrayBuffer)) return;
     for (const frame of decodeServerFrames(data)) this.#take(frame);
   }
@@ -259,6 +266,11 @@ export class Connection {
     this.#questions.clear();
     socket?.close(1000);
   }
+}
+
+function lengthOf(data: unknown): number {
+  if (typeof data === "string") return data.length;
+  return data instanceof ArrayBuffer ? data.byteLength : 0;
 }
 
 function isSpan(value: unknown): value is number {

@@ -57,7 +57,7 @@ export function encodeBytes(
  */
 export function decodeServerFrames(data: string | ArrayBuffer): ServerFrame[] {
   if (typeof data !== "string") return [decodeBytes(new Uint8Array(data))].filter((frame) => frame !== undefined);
-  const content: unknown = JSON.parse(data);
+  const content = parsed(data);
   if (!Array.isArray(content)) return [];
   // A frame is a list too, but its first part is none.
   const frames: unknown[] = Array.isArray(content[0]) ? content : [content];
@@ -81,14 +81,23 @@ function decodeBytes(bytes: Uint8Array): ServerFrame | undefined {
   };
   const topic = field(topicLength);
   const event = field(eventLength);
-  const meta = metaLength === 0 ? {} : JSON.parse(field(metaLength));
+  const meta = metaLength === 0 ? {} : parsed(field(metaLength));
   const rest = bytes.slice(offset);
-  const payload = encoding === ENCODING_BINARY ? rest : JSON.parse(decoder.decode(rest));
+  const payload = encoding === ENCODING_BINARY ? rest : parsed(decoder.decode(rest));
   return {
     ...{ joinRef: null, ref: null, topic },
     event: "broadcast",
     payload: { type: "broadcast", event, payload, meta },
   };
+}
+
+/** Undefined for what is no JSON. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function textOrNull(value: unknown): string | null {

@@ -214,6 +214,37 @@ describe("messages", () => {
     await eventually(() => expect(heard).toEqual([{ x: 1 }, { x: 2 }, { x: 3 }]));
   });
 
+  test("a channel that was removed may be subscribed again, unless there is another of its name", async () => {
+    const client = clients.open();
+    const name = uniqueName("again");
+    const channel = client.channel(name);
+    await channel.send({ type: "broadcast", event: "x" });
+    client.removeChannel(channel);
+    await channel.send({ type: "broadcast", event: "x" });
+    expect(client.channel(name)).toBe(channel);
+    client.removeChannel(channel);
+    expect(client.channel(name)).not.toBe(channel);
+    expect(() => channel.subscribe()).toThrow("there is another one now");
+    expect(() => client.channel(name, { config: { private: true } })).toThrow("with other options");
+  });
+
+  test("who hears more than 64 MB between two heartbeats of its own is not taken for a slow reader", async () => {
+    const name = uniqueName("flood");
+    const lost: unknown[] = [];
+    let heard = 0;
+    const reader = clients
+      .open()
+      .channel(name)
+      .on("broadcast", { event: "*" }, () => void heard++);
+    reader.subscribe((status, error) => void (error && lost.push([status, error.message])));
+    await eventually(() => expect(reader.isJoined).toBe(true));
+    const sender = clients.open().channel(name);
+    const text = "x".repeat(990_000);
+    for (let n = 0; n < 70; n += 1) await sender.send({ type: "broadcast", event: "n", payload: { text } });
+    await eventually(() => expect(heard).toBe(70));
+    expect(lost).toEqual([]);
+  });
+
   test("a first join may ask for the newest messages", async () => {
     const name = uniqueName("past");
     const early = clients.open().channel(name);

@@ -111,6 +111,10 @@ describe("a client that loses its connection", () => {
       expect(of).toEqual(of.toSorted((a, b) => a - b));
       expect(of).toHaveLength(150 - unknown.filter((n) => n % 2 === odd).length);
     }
+    // Nobody hears themselves, not among what they missed either.
+    expect(
+      senders.map(({ heard }) => heard.filter((n, at) => senders[n % 2]?.heard === heard || heard.indexOf(n) !== at)),
+    ).toEqual([[], []]);
     // Only what cannot be had again may be in doubt, and then that is told.
     if (receiver.gaps.length === 0) expect(known).toHaveLength(300 - unknown.length);
   });

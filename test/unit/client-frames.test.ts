@@ -50,8 +50,16 @@ describe("a client reads", () => {
     expect(read('{"n":1}')).toEqual({ type: "broadcast", event: "é", payload: { n: 1 }, meta });
   });
 
-  test("nothing in frames of kinds that later servers may send", () => {
-    for (const data of ["{}", "[1,2]", "[null,null,1,2,{}]", '[null,null,"t","e",3]', new Uint8Array([9, 1]).buffer]) {
+  test("nothing in what is no frame, or one of a kind that later servers may send", () => {
+    for (const data of [
+      "",
+      "[",
+      "{}",
+      "[1,2]",
+      "[null,null,1,2,{}]",
+      '[null,null,"t","e",3]',
+      new Uint8Array([9, 1]).buffer,
+    ]) {
       expect(decodeServerFrames(data)).toEqual([]);
     }
   });
