@@ -1,4 +1,5 @@
 // Cleanup by the clock: what has been silent for five minutes goes, and what was seen four minutes ago stays.
+import { runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Client, openChannel, token } from "./clients.ts";
@@ -46,7 +47,8 @@ test("AC-033: a user silent for five minutes is offline, and one tracked four mi
   await room.track({ user: "seen", status: "online" });
   pass(4 * MINUTE_MS);
   expect(await cleanup()).toMatchObject({ expired_presence: 1 });
-  expect((await room.presence()).map(({ key, status }) => [key, status]).toSorted()).toEqual([
+  const presence = await runInDurableObject(room, (object) => object.presence());
+  expect(presence.map(({ key, status }) => [key, status]).toSorted()).toEqual([
     ["seen", "online"],
     ["silent", "offline"],
   ]);
