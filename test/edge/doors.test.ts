@@ -2,6 +2,7 @@
 import { runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
+import { app } from "../../src/edge/app.ts";
 import { token } from "./clients.ts";
 
 test("a session has the x-* headers of its upgrade, but neither the key nor what the edge says to itself", async () => {
@@ -41,4 +42,18 @@ test("without PostgreSQL a broadcast to a private channel is not said to be sent
     expect([response.status, await response.json()]).toEqual([422, { message: "Tenant database unavailable" }]);
   }
   expect((await post("", { messages: [message] })).status).toBe(202);
+});
+
+test("AC-208: every route but those of health is refused without credentials", async () => {
+  const alive = /^(\/realtime\/v1)?\/(health|healthcheck|api\/ping)$/;
+  const routes = app.routes.filter(({ path }) => !alive.test(path));
+  const asked = routes.map(({ method, path }) => ({
+    method: method === "ALL" ? "GET" : method,
+    path: path.replaceAll(/:\w+/g, "x").replace("*", "x"),
+  }));
+  expect(asked.length).toBeGreaterThan(40);
+  for (const { method, path } of asked) {
+    const response = await exports.default.fetch(`http://edge${path}`, { method, headers: { upgrade: "websocket" } });
+    expect([method, path, response.status]).toEqual([method, path, 401]);
+  }
 });
