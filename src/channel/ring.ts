@@ -10,14 +10,17 @@ const MAX_ROW_LENGTH = 64_000;
 
 type IndexEntry = Omit<RingRow, "body">;
 
+/** A message, or what is left of one that was deleted: its number and id, by which it is known if it comes again. */
+type Kept = Message & { readonly deleted?: true };
+
 /** A message's header in a row; its body follows all headers, `length` UTF-16 units long, base64 if it is bytes. */
-type Header = Omit<Message, "body"> & { readonly length: number; readonly binary?: true };
+type Header = Omit<Kept, "body"> & { readonly length: number; readonly binary?: true };
 
 export class Ring {
   readonly #store: ChannelStore;
   readonly #index: IndexEntry[];
   #nextSlot: number;
-  #pending: Message[] = [];
+  #pending: Kept[] = [];
 
   constructor(store: ChannelStore) {
     this.#store = store;
@@ -60,7 +63,7 @@ export class Ring {
     }
   }
 
-  #nextRow(): Message[] {
+  #nextRow(): Kept[] {
     let length = 0;
     const end = this.#pending.findIndex(({ body }, count) => {
       length += body.length;
@@ -69,7 +72,7 @@ export class Ring {
     return end < 0 ? this.#pending : this.#pending.slice(0, end);
   }
 
-  #put(messages: Message[]): void {
+  #put(messages: Kept[]): void {
     const first = messages[0];
     const last = messages.at(-1);
     if (first === undefined || last === undefined) return;
@@ -86,6 +89,24 @@ export class Ring {
       for (const { id } of headersOf(this.#store.ringBody(entry.slot) ?? "[]\n")) yield id;
     }
     for (const { id } of this.#pending) yield id;
+  }
+
+  /** Forgets what a message said, and (with `sender`) only if this user did; false: it is not here. */
+  forget(id: string, sender?: string): boolean {
+    const fits = (message: Omit<Kept, "body">): boolean =>
+      message.id === id && message.deleted === undefined && (sender === undefined || message.sender === sender);
+    const clear = (message: Kept): Kept => (fits(message) ? { ...message, body: "", deleted: true } : message);
+    if (this.#pending.some(fits)) {
+      this.#pending = this.#pending.map(clear);
+      return true;
+    }
+    for (const entry of this.#index.toReversed()) {
+      const body = this.#store.ringBody(entry.slot);
+      if (body === undefined || !headersOf(body).some(fits)) continue;
+      this.#store.putRing({ ...entry, body: encodeRow(decodeRow(body).map(clear)) });
+      return true;
+    }
+    return false;
   }
 
   /** Messages after `seq`, oldest first. */
@@ -107,13 +128,13 @@ export class Ring {
   /** The newest messages, at most `limit`, none older than `since`; oldest first. */
   newest(limit: number, since: number): Message[] {
     const found: Message[] = [];
-    const take = (messages: readonly Message[]): void => {
+    const take = (messages: readonly Kept[]): void => {
       for (let at = messages.length - 1; at >= 0 && found.length < limit; at--) {
         const message = messages[at];
         if (message !== undefined && message.at >= since) found.push(message);
       }
     };
-    take(this.#pending);
+    take(this.#pending.filter(isThere));
     for (let at = this.#index.length - 1; at >= 0 && found.length < limit; at--) {
       const entry = this.#index[at];
       if (entry === undefined || entry.at < since) break;
@@ -126,12 +147,12 @@ export class Ring {
     for (const entry of this.#index) {
       if (rows(entry)) yield* this.#messagesOf(entry).filter(wanted);
     }
-    yield* this.#pending.filter(wanted);
+    yield* this.#pending.filter((message) => isThere(message) && wanted(message));
   }
 
   #messagesOf(entry: IndexEntry): Message[] {
     const body = this.#store.ringBody(entry.slot);
-    return body === undefined ? [] : decodeRow(body);
+    return body === undefined ? [] : decodeRow(body).filter(isThere);
   }
 
   /** Forgets everything, written and pending. The store is cleared by the caller. */
@@ -142,7 +163,11 @@ export class Ring {
   }
 }
 
-function encodeRow(messages: readonly Message[]): string {
+function isThere({ deleted }: Kept): boolean {
+  return deleted === undefined;
+}
+
+function encodeRow(messages: readonly Kept[]): string {
   const bodies = messages.map(({ body }) => (typeof body === "string" ? body : toBase64(body)));
   const headers = messages.map(({ body, ...rest }, index): Header => {
     const length = bodies[index]?.length ?? 0;
@@ -155,7 +180,7 @@ function headersOf(row: string): Header[] {
   return JSON.parse(row.slice(0, row.indexOf("\n")));
 }
 
-function decodeRow(row: string): Message[] {
+function decodeRow(row: string): Kept[] {
   let offset = row.indexOf("\n") + 1;
   return headersOf(row).map(({ length, binary, ...rest }) => {
     const text = row.slice(offset, offset + length);
