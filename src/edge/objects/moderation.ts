@@ -39,14 +39,18 @@ export async function moderate(
     if (channel === undefined) throw new Problem("not_found", `"${topic}" is not registered: nobody moderates it`);
     const target = "payload" in wish && "user" in wish.payload ? wish.payload.user : null;
     const may = await rightOf(ports, channel.id, by, target);
-    return await perform(ports, channel, wish, may);
+    const { outcome, tell } = await perform(ports, channel, wish, may);
+    return { outcome, tell: () => tell().catch((error: unknown) => logFailure(topic, error)) };
   } catch (error) {
     const { code, message } = problemOf(error);
-    if (code === "internal") {
-      console.error(JSON.stringify({ event: "moderation failed", channel: topic, reason: String(error) }));
-    }
+    if (code === "internal") logFailure(topic, error);
     return { code, reason: message };
   }
+}
+
+/** Where a room could not be told, the listener will tell it: the database has it. */
+function logFailure(channel: string, error: unknown): void {
+  console.error(JSON.stringify({ event: "moderation failed", channel, reason: String(error) }));
 }
 
 /** As what somebody acts, and on whom: the roles that both have in the channel now. */
