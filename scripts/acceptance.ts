@@ -1,5 +1,6 @@
 // The acceptance rows of docs/acceptance.md: runs the tests that name them and says of each row whether it holds.
 // usage: npm run acceptance -- [--write] [filters of test files]
+// With filters, a row keeps its state unless all files that name it were run, or a test of it failed.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,7 +20,11 @@ const results = z.object({
 });
 
 const { values, positionals } = parseArgs({ options: { write: { type: "boolean" } }, allowPositionals: true });
-const found = await runTests(positionals);
+const naming = filesNamingRows();
+const chosen = naming.filter(({ path }) => positionals.length === 0 || positionals.some((text) => path.includes(text)));
+if (chosen.length === 0)
+  throw new Error(`no test file that names a row has a path with ${positionals.join(" or ")} in it`);
+const found = await runTests(chosen.map(({ path }) => path));
 let rows = 0;
 let held = 0;
 const lines = readFileSync(document, "utf8").split("\n").map(judge);
@@ -34,7 +39,8 @@ function judge(line: string): string {
   const [, number, promise, before] = ROW.exec(line) ?? [];
   if (number === undefined || promise === undefined || before === undefined) return line;
   rows += 1;
-  const state = stateOf(found.get(number), before);
+  const isWhole = naming.every((file) => !file.rows.has(number) || chosen.includes(file));
+  const state = stateOf(found.get(number), before, isWhole);
   if (state === "held") held += 1;
   process.stdout.write(
     `${state === "held" ? "✓" : "✗"} ${number}  ${promise}${state === "held" ? "" : `  [${state}]`}\n`,
@@ -42,30 +48,30 @@ function judge(line: string): string {
   return `| ${number} | ${promise} | ${state} |`;
 }
 
-function stateOf(outcomes: string[] | undefined, before: string): string {
+/** `isWhole`: every test of the row was run. */
+function stateOf(outcomes: string[] | undefined, before: string, isWhole: boolean): string {
   if (before.startsWith("judged: ")) return before;
-  if (outcomes === undefined) return "open: no test";
-  const failed = outcomes.filter((status) => status !== "passed").length;
-  return failed === 0 ? "held" : `open: ${failed} of ${outcomes.length} tests fail`;
+  const failed = outcomes?.filter((status) => status !== "passed").length ?? 0;
+  if (outcomes !== undefined && failed > 0) return `open: ${failed} of ${outcomes.length} tests fail`;
+  if (!isWhole) return before;
+  return outcomes === undefined ? "open: no test" : "held";
 }
 
-/** Whole files: a test may need what those before it left. */
-function filesNamingRows(filters: string[]): string[] {
-  return globSync("test/**/*.test.ts", { cwd: project }).filter(
-    (path) =>
-      readFileSync(join(project, path), "utf8").includes("AC-") &&
-      (filters.length === 0 || filters.some((filter) => path.includes(filter))),
-  );
+/** The test files that name rows, and which. They are run whole: a test may need what those before it left. */
+function filesNamingRows(): { path: string; rows: Set<string> }[] {
+  return globSync("test/**/*.test.ts", { cwd: project })
+    .map((path) => ({ path, rows: new Set(readFileSync(join(project, path), "utf8").match(/AC-\d{3}/g)) }))
+    .filter(({ rows }) => rows.size > 0);
 }
 
 /** @returns the outcomes of the tests that name a row, by its number */
-async function runTests(filters: string[]): Promise<Map<string, string[]>> {
+async function runTests(files: string[]): Promise<Map<string, string[]>> {
   const directory = mkdtempSync(join(tmpdir(), "acceptance-"));
   const report = join(directory, "report.json");
   try {
     const args = ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
     // The progress of the tests is not the result.
-    const tests = spawn(join(project, "node_modules", ".bin", "vitest"), [...args, ...filesNamingRows(filters)], {
+    const tests = spawn(join(project, "node_modules", ".bin", "vitest"), [...args, ...files], {
       cwd: project,
       stdio: ["ignore", 2, 2],
     });

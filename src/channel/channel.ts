@@ -118,6 +118,8 @@ export class Channel {
         return link.send({ t: "done", call: message.call });
       case "admit":
         return this.#admit(link, message);
+      case "moderate":
+        return this.#moderate(link, message);
       case "leave":
         return this.#untrack(message.session);
       case "viewers":
@@ -245,6 +247,13 @@ export class Channel {
     const result = await this.#judge(joiner, { notBefore });
     link.send({ t: "admitted", call, result });
     if (presence && result.ok && result.rights?.read.presence === "granted") this.#sendState(link, joiner.session);
+  }
+
+  /** The answer goes before what comes of it, which may put out who asked. */
+  async #moderate(link: Link, { call, by, act }: Call<"moderate">): Promise<void> {
+    const done = await this.#ports.moderate(by, act);
+    link.send({ t: "done", call, ...("reason" in done && { error: done.reason }) });
+    if ("tell" in done) await done.tell();
   }
 
   /** Judges somebody by what holds when the answer comes: what was reported while it was asked may be against it. */
@@ -441,6 +450,11 @@ export class Channel {
       found.push(message);
     }
     return found;
+  }
+
+  /** Forgets what a message said, if it is held here and (with `sender`) this user's. True: it is gone, durably. */
+  forget(id: string, sender?: string): boolean {
+    return this.#ring.forget(id, sender);
   }
 
   /** Tracks a user without a socket; without `metadata` what was tracked before stays. */

@@ -82,6 +82,8 @@ export interface ChannelPorts {
   readonly maxReplay: number;
   /** Who may do what; answers from what is cached wherever it can. */
   readonly access: ChannelAccess;
+  /** Does what a member asks to be done to this channel, if they may. */
+  moderate(by: Pick<Joiner, "role" | "user">, act: unknown): Promise<Moderated>;
   readonly archive: Archive;
   readonly policies: Policies;
 }
@@ -95,6 +97,9 @@ export type PolicyAnswer =
   | { readonly visible: ReadonlyMap<string, readonly number[]>; readonly left: readonly string[] }
   | "outdated"
   | "late";
+
+/** What has come of a member's wish: why it was not done, or how the rooms are told that it was. */
+export type Moderated = { readonly reason: string } | { tell(): Promise<void> };
 
 /** The policies of tables. */
 export interface Policies {

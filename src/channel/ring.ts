@@ -1,6 +1,6 @@
 // The ring: the newest messages of a channel, durable within 250 ms, several to a row.
 import type { Message } from "../protocol/link.ts";
-import { decodeMessages, encodeMessages, fitting, idsOf } from "../protocol/messages.ts";
+import { decodeMessages, encodeMessages, fitting, headersOf, type Kept } from "../protocol/messages.ts";
 import type { ChannelStore, RingRow } from "./ports.ts";
 
 /** Rows of the ring. The platform bills rows, so they are slots that are written over, never deleted. */
@@ -12,7 +12,7 @@ export class Ring {
   readonly #store: ChannelStore;
   readonly #index: IndexEntry[];
   #nextSlot: number;
-  #pending: Message[] = [];
+  #pending: Kept[] = [];
 
   constructor(store: ChannelStore) {
     this.#store = store;
@@ -55,7 +55,7 @@ export class Ring {
     }
   }
 
-  #put(messages: Message[]): void {
+  #put(messages: Kept[]): void {
     const first = messages[0];
     const last = messages.at(-1);
     if (first === undefined || last === undefined) return;
@@ -69,9 +69,27 @@ export class Ring {
   /** Ids of all messages held, oldest first; no body is decoded for them. */
   *ids(): Generator<string> {
     for (const entry of this.#index) {
-      yield* idsOf(this.#store.ringBody(entry.slot) ?? "[]\n");
+      for (const { id } of headersOf(this.#store.ringBody(entry.slot) ?? "[]\n")) yield id;
     }
     for (const { id } of this.#pending) yield id;
+  }
+
+  /** Forgets what a message said, and (with `sender`) only if this user did; false: it is not here. */
+  forget(id: string, sender?: string): boolean {
+    const fits = (message: Omit<Kept, "body">): boolean =>
+      message.id === id && message.deleted === undefined && (sender === undefined || message.sender === sender);
+    const clear = (message: Kept): Kept => (fits(message) ? { ...message, body: "", deleted: true } : message);
+    if (this.#pending.some(fits)) {
+      this.#pending = this.#pending.map(clear);
+      return true;
+    }
+    for (const entry of this.#index.toReversed()) {
+      const body = this.#store.ringBody(entry.slot);
+      if (body === undefined || !headersOf(body).some(fits)) continue;
+      this.#store.putRing({ ...entry, body: encodeMessages(decodeMessages(body).map(clear)) });
+      return true;
+    }
+    return false;
   }
 
   /** Messages after `seq`, oldest first. */
@@ -93,13 +111,13 @@ export class Ring {
   /** The newest messages, at most `limit`, none older than `since`; oldest first. */
   newest(limit: number, since: number): Message[] {
     const found: Message[] = [];
-    const take = (messages: readonly Message[]): void => {
+    const take = (messages: readonly Kept[]): void => {
       for (let at = messages.length - 1; at >= 0 && found.length < limit; at--) {
         const message = messages[at];
         if (message !== undefined && message.at >= since) found.push(message);
       }
     };
-    take(this.#pending);
+    take(this.#pending.filter(isThere));
     for (let at = this.#index.length - 1; at >= 0 && found.length < limit; at--) {
       const entry = this.#index[at];
       if (entry === undefined || entry.at < since) break;
@@ -112,12 +130,12 @@ export class Ring {
     for (const entry of this.#index) {
       if (rows(entry)) yield* this.#messagesOf(entry).filter(wanted);
     }
-    yield* this.#pending.filter(wanted);
+    yield* this.#pending.filter((message) => isThere(message) && wanted(message));
   }
 
   #messagesOf(entry: IndexEntry): Message[] {
     const body = this.#store.ringBody(entry.slot);
-    return body === undefined ? [] : decodeMessages(body);
+    return body === undefined ? [] : decodeMessages(body).filter(isThere);
   }
 
   /** Forgets everything, written and pending. The store is cleared by the caller. */
@@ -126,4 +144,8 @@ export class Ring {
     this.#pending = [];
     this.#nextSlot = 0;
   }
+}
+
+function isThere({ deleted }: Kept): boolean {
+  return deleted === undefined;
 }

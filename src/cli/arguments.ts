@@ -4,6 +4,7 @@ import { Argument, type Command, InvalidArgumentError, Option } from "commander"
 import { parseJson } from "../protocol/json.ts";
 import { CliError, EXIT } from "./errors.ts";
 import { FORMATS, type Format, printable } from "./output.ts";
+import { oneLine } from "./table.ts";
 
 /** Blanks and escapes may double what is at most 1 MB when parsed; the server counts exactly. */
 const MAX_INPUT_BYTES = 2_000_000;
@@ -67,7 +68,7 @@ export async function readPayload(value: string): Promise<unknown> {
 /** Asks on stderr, so that stdout holds results only, and answers the next line of standard input. Throws CliError at its end. */
 export async function readLine(question: string, silence = "nothing came on standard input"): Promise<string> {
   const prompt = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
-  prompt.setPrompt(printable(question));
+  prompt.setPrompt(oneLine(printable(question)));
   prompt.prompt();
   for await (const answer of prompt) {
     prompt.close();

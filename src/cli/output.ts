@@ -23,7 +23,7 @@ export function success(text: string): void {
 
 /** `✗` on stdout: a state that is bad; a failure of the command itself goes to `failure`. */
 export function bad(text: string): void {
-  process.stdout.write(`${paint(process.stdout, "red", "✗")} ${printable(asTyped(text))}\n`);
+  process.stdout.write(`${paint(process.stdout, "red", "✗")} ${inset(text)}\n`);
 }
 
 /** `ℹ`: under way. On stdout, unless that carries a result for programs. */
@@ -38,7 +38,12 @@ export function warning(text: string): void {
 
 /** `✗` on stderr: failed. */
 export function failure(text: string): void {
-  process.stderr.write(`${paint(process.stderr, "red", "✗")} ${printable(asTyped(text))}\n`);
+  process.stderr.write(`${paint(process.stderr, "red", "✗")} ${inset(text)}\n`);
+}
+
+/** A text of several lines, of which only the first begins a line of ours: what it quotes may look like one. */
+function inset(text: string): string {
+  return printable(asTyped(text)).replaceAll("\n", "\n  ");
 }
 
 /** What is said when a name stands for no registered channel and is used all the same. */

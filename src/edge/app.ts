@@ -7,6 +7,7 @@ import { requireRole } from "./authenticate.ts";
 import { broadcasts } from "./broadcasts.ts";
 import { receiveChanges } from "./changes.ts";
 import { type Env, settingsOf } from "./env.ts";
+import { moderation } from "./moderation.ts";
 import { receivePolicies } from "./policies.ts";
 import { directSocket, sharedSocket } from "./upgrade.ts";
 
@@ -30,8 +31,9 @@ for (const prefix of ["/realtime/v1", "/socket"]) {
   app.all(`${prefix}/channels/:topic/websocket`, (c) => directSocket(c.req.raw, c.env, c.req.param("topic")));
 }
 
-// Broadcasts of clients without a socket.
+// Broadcasts and moderation of clients without a socket.
 for (const path of ["/realtime/v1/api/broadcast", "/api/broadcast"]) app.route(path, broadcasts);
+for (const path of ["/realtime/v1/api/moderate", "/api/moderate"]) app.route(path, moderation);
 
 // The listener, by its own secret.
 app.post("/internal/changes", (c) => receiveChanges(c.req.raw, c.env));

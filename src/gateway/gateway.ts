@@ -20,6 +20,7 @@ import { FanOut } from "./fan-out.ts";
 import type { Opened, Waiting } from "./feeds.ts";
 import { type Admitted, JoinRefused, join } from "./joining.ts";
 import type { Membership } from "./membership.ts";
+import { handleModeration } from "./moderation.ts";
 import { NamedTables } from "./named-tables.ts";
 import type { Frame } from "./outgoing.ts";
 import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
@@ -194,6 +195,8 @@ export class Gateway implements RoomEvents {
         return handleBroadcast(this, membership, frame);
       case "presence":
         return handlePresence(this, membership, frame);
+      case "moderate":
+        return handleModeration(this, membership, frame);
       case "access_token":
         return refreshToken(this, membership, frame);
       case "phx_leave":

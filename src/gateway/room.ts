@@ -204,6 +204,11 @@ export class Room {
     this.#call(change, (down) => done(errorOf(down)));
   }
 
+  /** Has the channel do what a member asks, if they may. */
+  moderate(wish: Omit<Extract<Up, { t: "moderate" }>, "call">, done: (error: string | undefined) => void): void {
+    this.#call(wish, (down) => done(errorOf(down)));
+  }
+
   #call(draft: CallDraft, answer: (down: Answer | Error) => void): void {
     const up = this.#calls.add(draft, answer);
     if (up === undefined) return;

@@ -154,7 +154,14 @@ export type Up =
       readonly key: string;
       readonly meta: Record<string, unknown>;
     }
-  | { readonly t: "untrack"; readonly call: number; readonly session: string };
+  | { readonly t: "untrack"; readonly call: number; readonly session: string }
+  /** A member asks for something to be done to the channel: unparsed, as the client wrote it. */
+  | {
+      readonly t: "moderate";
+      readonly call: number;
+      readonly by: Pick<Joiner, "role" | "user">;
+      readonly act: { readonly event: unknown; readonly payload: unknown };
+    };
 
 /** Presence as clients see it: key → metas. */
 export type PresenceState = Record<string, { metas: Record<string, unknown>[] }>;

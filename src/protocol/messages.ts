@@ -4,8 +4,11 @@ import type { Body, Message } from "./link.ts";
 
 const MOST = { messages: 100, length: 64_000 };
 
+/** A message, or what is left of one that was deleted: its number and id, by which it is known if it comes again. */
+export type Kept = Message & { readonly deleted?: true };
+
 /** A message without its body, which follows all headers: `length` UTF-16 units long, base64 if it is bytes. */
-type Header = Omit<Message, "body"> & { readonly length: number; readonly binary?: true };
+type Header = Omit<Kept, "body"> & { readonly length: number; readonly binary?: true };
 
 /** How many of these messages, from the first on, go into one text: up to 100 or 64,000 characters, and always one. */
 export function fitting(messages: readonly Message[]): number {
@@ -18,7 +21,7 @@ export function fitting(messages: readonly Message[]): number {
 }
 
 /** Encodes messages: a line with a JSON list of their headers, then their bodies. */
-export function encodeMessages(messages: readonly Message[]): string {
+export function encodeMessages(messages: readonly Kept[]): string {
   const bodies = messages.map(({ body }) => (typeof body === "string" ? body : toBase64(body)));
   const headers = messages.map(({ body, ...rest }, index): Header => {
     const length = bodies[index]?.length ?? 0;
@@ -28,7 +31,7 @@ export function encodeMessages(messages: readonly Message[]): string {
 }
 
 /** Reads what `encodeMessages` wrote: its shape is trusted. */
-export function decodeMessages(text: string): Message[] {
+export function decodeMessages(text: string): Kept[] {
   let offset = text.indexOf("\n") + 1;
   return headersOf(text).map(({ length, binary, ...rest }) => {
     const part = text.slice(offset, offset + length);
@@ -38,11 +41,7 @@ export function decodeMessages(text: string): Message[] {
   });
 }
 
-/** The ids of the messages; no body is decoded for them. */
-export function idsOf(text: string): string[] {
-  return headersOf(text).map(({ id }) => id);
-}
-
-function headersOf(text: string): Header[] {
+/** All but the bodies, none of which is decoded for that. */
+export function headersOf(text: string): Header[] {
   return JSON.parse(text.slice(0, text.indexOf("\n")));
 }

@@ -72,6 +72,17 @@ export function channelStore(query: Query) {
       return updated;
     },
 
+    /** Replaces the metadata of a channel. Undefined when there is none. */
+    async setMetadata(id: string, metadata: Record<string, unknown>): Promise<RegisteredChannel | undefined> {
+      const [updated] = await query(
+        row,
+        `update realtime.channels as c set metadata = $2::jsonb, updated_at = now()
+         where c.id = $1::uuid returning ${COLUMNS}`,
+        [id, JSON.stringify(metadata)],
+      );
+      return updated;
+    },
+
     /** Finds a channel by id, slug or exact name, in this order: no name can hide another channel's id or slug. */
     async find(reference: string): Promise<ListedChannel | undefined> {
       const [found] = await query(

@@ -44,6 +44,16 @@ export function memberStore(query: Query) {
       return put;
     },
 
+    /** The roles that these users have in a channel; who is no member is not in the answer. */
+    async roles(channelId: string, users: readonly string[]): Promise<Map<string, MemberRole>> {
+      const rows = await query(
+        row.pick({ user_id: true, role: true }),
+        "select user_id, role from realtime.channel_members where channel_id = $1::uuid and user_id = any($2::text[])",
+        [channelId, users],
+      );
+      return new Map(rows.map(({ user_id, role }) => [user_id, role]));
+    },
+
     /** Removes a member. Undefined when there was none. */
     async remove(channelId: string, user: string): Promise<Member | undefined> {
       const [removed] = await query(

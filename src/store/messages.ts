@@ -95,6 +95,17 @@ export function messageStore(query: Query) {
       );
     },
 
+    /** Deletes a message of a channel, or (with `sender`) only one of this user's. False: there is none. */
+    async delete(channelId: string, id: string, sender?: string): Promise<boolean> {
+      const gone = await query(
+        z.object({ id: z.string() }),
+        `delete from realtime.messages
+         where channel_id = $1::uuid and id = $2::uuid and ($3::text is null or sender_id = $3) returning id`,
+        [channelId, id, sender ?? null],
+      );
+      return gone.length > 0;
+    },
+
     /** Totals of one channel, or (null) of all. */
     async statistics(channelId: string | null): Promise<z.infer<typeof statistics>> {
       const [totals] = await query(

@@ -124,6 +124,25 @@ test("AC-118 AC-131 AC-132 AC-133 AC-134: events by number, and the totals of a 
   });
 });
 
+test("AC-091: `Messages (24h)` counts the last 24 hours, and not what is older and still kept", async () => {
+  const long = await startStack({ env: { REALTIME_MESSAGE_TTL: String(48 * 3_600) } });
+  const there = new pg.Client({ connectionString: long.databaseUrl });
+  await there.connect();
+  try {
+    await realtime(long, ["channel", "create", "days"]);
+    for (const event of ["today", "yesterday", "before"]) await realtime(long, ["broadcast", "days", event, "{}"]);
+    await realtime(long, ["messages", "days"]);
+    const age = "update realtime.messages set sent_at = now() - make_interval(hours => $2) where event_type = $1";
+    await there.query(age, ["yesterday", 23]);
+    await there.query(age, ["before", 25]);
+    expect(JSON.parse((await realtime(long, ["messages", "days", "json"])).stdout)).toHaveLength(3);
+    expect((await realtime(long, ["channel", "get", "days"])).stdout).toContain("Messages (24h): 2\n");
+  } finally {
+    await there.end();
+    await long.stop();
+  }
+});
+
 test("AC-178: past REALTIME_MESSAGE_TTL a message is gone from messages, replay and joins", async () => {
   const short = await startStack({ env: { REALTIME_MESSAGE_TTL: "2" } });
   try {

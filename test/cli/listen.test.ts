@@ -1,4 +1,5 @@
 // Commands on row changes: subscribe, unsubscribe, subscriptions, listen.
+import { createClient } from "@supabase/supabase-js";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { startStack, type TestStack } from "../support/stack.ts";
@@ -151,6 +152,70 @@ test("AC-058: the raw form is psql's, the JSON form an envelope a line", async (
   });
   expect(inserted.timestamp).toBe(Math.floor(inserted.timestamp));
 });
+
+test("AC-067 AC-069: every client, by socket and by plain LISTEN, gets each change, new and old as documented", async () => {
+  await sql.query("create table heard (id int primary key, note text)");
+  await nself("subscribe", "public.heard");
+  const listeners = await Promise.all([listen("public.heard", "--json"), listen("public.heard", "--json")]);
+  const clients = [createClient(stack.url, stack.serviceKey), createClient(stack.url, stack.serviceKey)];
+  const seen = await Promise.all(
+    clients.map(async (client) => {
+      const changes: unknown[][] = [];
+      const channel = client.channel("watch");
+      channel.on("postgres_changes", { event: "*", schema: "public", table: "heard" }, (change) => {
+        changes.push([change.eventType, change.new, change.old]);
+      });
+      await new Promise<void>((resolve) => {
+        channel.subscribe((status) => status === "SUBSCRIBED" && resolve());
+      });
+      return changes;
+    }),
+  );
+  const ears = [
+    new pg.Client({ connectionString: stack.databaseUrl }),
+    new pg.Client({ connectionString: stack.databaseUrl }),
+  ];
+  const notified = await Promise.all(
+    ears.map(async (ear) => {
+      const payloads: string[] = [];
+      ear.on("notification", ({ payload = "" }) => payloads.push(payload));
+      await ear.connect();
+      await ear.query('listen "realtime:table:public.heard"');
+      return payloads;
+    }),
+  );
+
+  await sql.query("insert into heard values (1, 'a')");
+  await sql.query("update heard set note = 'b'");
+  await sql.query("delete from heard");
+  const [first, second] = [
+    { id: 1, note: "a" },
+    { id: 1, note: "b" },
+  ];
+  await vi.waitFor(() => {
+    for (const changes of seen) {
+      expect(changes).toEqual([
+        ["INSERT", first, {}],
+        ["UPDATE", second, first],
+        ["DELETE", {}, second],
+      ]);
+    }
+    for (const lines of [...listeners.map((one) => one.stdout().trimEnd().split("\n")), ...notified]) {
+      const row = { timestamp: expect.any(Number), schema: "public", table: "heard" };
+      expect(lines.map((line) => withoutExtras(JSON.parse(line)))).toEqual([
+        { ...row, operation: "INSERT", new: first },
+        { ...row, operation: "UPDATE", new: second, old: first },
+        { ...row, operation: "DELETE", old: second },
+      ]);
+    }
+  }, 10_000);
+  await Promise.all([...clients.map((client) => client.removeAllChannels()), ...ears.map((ear) => ear.end())]);
+});
+
+/** A notification has a time in milliseconds and an id besides what is documented. */
+function withoutExtras({ timestamp_ms: _ms, id: _id, ...documented }: Record<string, unknown>) {
+  return documented;
+}
 
 test("numbers keep their digits", async () => {
   await sql.query("create table if not exists exact (id bigint primary key, price numeric)");

@@ -336,9 +336,10 @@ test.each([
   ["GET", "/admin/v1/connections"],
   ["GET", "/admin/v1/nothing"],
   ["POST", "/internal/changes"],
+  ["POST", "/internal/policies"],
   ["GET", "/internal/changes"],
   ["GET", "/health/more"],
-])("%s %s is 401 without a key, and with a key that is none", async (method, path) => {
+])("AC-208: %s %s is 401 without a key, and with a key that is none", async (method, path) => {
   for (const headers of [{}, { authorization: "Bearer hello" }, { apikey: "hello" }]) {
     const response = await fetch(`${stack.url}${path}`, { method, headers });
     expect(response.status).toBe(401);
@@ -350,8 +351,10 @@ test.each([
   ["GET", "/admin/v1/status"],
   ["GET", "/admin/v1/channels"],
   ["POST", "/admin/v1/channels"],
+  ["GET", "/admin/v1/connections"],
+  ["GET", "/admin/v1/presence"],
   ["GET", "/admin/v1/nothing"],
-])("%s %s is 403 for the anon key and for a user, who are told which role is needed", async (method, path) => {
+])("AC-219: %s %s is 403 for the anon key and for a user, who are told which role is needed", async (method, path) => {
   const user = await token({ role: "authenticated", sub: "user-7", exp: now() + 60 });
   for (const key of [stack.anonKey, user]) {
     const response = await fetch(`${stack.url}${path}`, { method, headers: { authorization: `Bearer ${key}` } });

@@ -76,6 +76,19 @@ describe.each(["private", "direct"] as const)("a %s channel", (type) => {
   });
 });
 
+test("AC-209: whoever has a valid token joins a public channel, registered or not, and hears and speaks", async () => {
+  for (const slug of [await register("public"), uniqueName("open")]) {
+    const [member, stranger] = [clients.open({ token: () => tokenOf("ann") }), clients.open()];
+    await member.realtime.setAuth();
+    const [speaking, hearing] = [member.channel(slug), stranger.channel(slug)];
+    const heard: string[] = [];
+    hearing.on("broadcast", { event: "*" }, ({ event }) => heard.push(event));
+    await Promise.all([join(speaking), join(hearing)]);
+    await broadcast(speaking, "hello", {});
+    await eventually(() => expect(heard).toEqual(["hello"]));
+  }
+});
+
 test("a public channel that is registered has no private room beside it", async () => {
   const slug = await register("public");
   const topic = `realtime:${slug}`;

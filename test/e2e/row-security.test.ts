@@ -79,7 +79,7 @@ describe.each([
   ["own rows, as a query", "for select using (owner = (select auth.uid()))"],
   ["own rows, by a function of PostgreSQL", "for select using (coalesce(owner = auth.uid(), false))"],
 ])("%s", (_title, policy) => {
-  test("each user gets inserts, updates and deletes of their own rows, and the service role gets all", async () => {
+  test("AC-220: each user gets inserts, updates and deletes of their own rows, and the service role gets all", async () => {
     const name = await table("id int primary key, owner uuid, note text", policy);
     const [ann, bob, all] = [
       await follow(name, user(ANN)),

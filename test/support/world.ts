@@ -223,6 +223,7 @@ export class World {
       presenceTimeoutMs: 300_000,
       maxReplay: this.limits.replay,
       messageTtlMs: 86_400_000,
+      moderate: async () => ({ reason: "this world has no members" }),
       archive: { persist: async () => false, keep: async () => {} },
       access: this.access,
       policies: this.policies,

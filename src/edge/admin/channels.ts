@@ -2,6 +2,7 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { CHANNEL_TYPES, type ListedChannel, type RegisteredChannel } from "../../store/channels.ts";
+import { deleteChannel, setMetadata } from "../acts.ts";
 import type { PresenceEntry } from "../objects/rpc.ts";
 import { body, channelMetadata, name, query } from "./input.ts";
 import { archived, configureRooms, findChannel, objectOf } from "./objects.ts";
@@ -54,13 +55,19 @@ export const channels = new Hono<AdminEnv>()
       messages_24h: messages.messages_last_day,
     });
   })
+  .patch("/:channel", body(z.strictObject({ metadata: channelMetadata })), async (c) => {
+    const { ports } = c.var;
+    const channel = await findChannel(ports, c.req.param("channel"));
+    const { outcome, tell } = await setMetadata(ports, channel, c.req.valid("json").metadata);
+    await tell();
+    return c.json(channelView(outcome));
+  })
   .delete("/:channel", async (c) => {
     const { ports } = c.var;
     const channel = await findChannel(ports, c.req.param("channel"));
-    // The row goes first: a socket that is dropped and comes back at once must not find the channel registered.
-    await ports.store.channels.delete(channel.id);
-    await configureRooms(ports, channel, true);
-    return c.json(channelView(channel));
+    const { outcome, tell } = await deleteChannel(ports, channel);
+    await tell();
+    return c.json(channelView(outcome));
   });
 
 /** Makes a channel, or finds the one of the same slug and type. Throws `conflict` when the type differs. */

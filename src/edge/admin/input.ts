@@ -43,7 +43,8 @@ export const query = <Schema extends z.ZodType>(schema: Schema) => validator("qu
 /** Parses path parameters of a request. */
 export const path = <Schema extends z.ZodType>(schema: Schema) => validator("param", (value) => parse(schema, value));
 
-function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
+/** Parses what was given. Throws `invalid_request` that names what is wrong. */
+export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const result = schema.safeParse(value, {
     error: ({ input }) => (input === undefined ? "must be given" : undefined),
   });

@@ -2,12 +2,12 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { MEMBER_ROLES, type Member, type MemberCursor } from "../../store/members.ts";
+import { putMember, removeMember } from "../acts.ts";
 import type { PresenceEntry } from "../objects/rpc.ts";
 import { cursorIn, cursorOf, NEXT_HEADER, pageLimit } from "./cursor.ts";
 import { body, name, path, query } from "./input.ts";
 import { findChannel, objectOf } from "./objects.ts";
 import type { AdminEnv } from "./ports.ts";
-import { Problem } from "./problem.ts";
 
 const MAX_PAGE = 10_000;
 
@@ -37,10 +37,9 @@ export const members = new Hono<AdminEnv>()
     const { ports } = c.var;
     const { channel: reference, user } = c.req.valid("param");
     const channel = await findChannel(ports, reference);
-    const put = await ports.store.members.put(channel.id, user, c.req.valid("json").role);
-    if (put === undefined) throw new Problem("internal", `the database made no member "${user}"`);
-    await objectOf(ports, channel).reauthorize([user]);
-    const { added, role, joined_at } = put;
+    const { outcome, tell } = await putMember(ports, channel, user, c.req.valid("json").role);
+    await tell();
+    const { added, role, joined_at } = outcome;
     const view = { user_id: user, channel: channel.slug, role, joined_at: joined_at.toISOString(), added };
     return c.json(view, added ? 201 : 200);
   })
@@ -48,9 +47,9 @@ export const members = new Hono<AdminEnv>()
     const { ports } = c.var;
     const { channel: reference, user } = c.req.valid("param");
     const channel = await findChannel(ports, reference);
-    const removed = await ports.store.members.remove(channel.id, user);
-    await objectOf(ports, channel).reauthorize([user]);
-    return c.json({ user_id: user, channel: channel.slug, removed: removed !== undefined });
+    const { outcome, tell } = await removeMember(ports, channel, user);
+    await tell();
+    return c.json({ user_id: user, channel: channel.slug, ...outcome });
   });
 
 function startOf(cursor: string): MemberCursor {

@@ -4,10 +4,11 @@ import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
 import type { RegisteredChannel } from "../../store/channels.ts";
 import type { ArchivedMessage } from "../../store/messages.ts";
+import { deleteMessage } from "../acts.ts";
 import type { StoredMessage } from "../objects/rpc.ts";
 import { tuning } from "../settings.ts";
-import { body, MAX_NAME_LENGTH, name, query } from "./input.ts";
-import { archived, findRoom, isPrivate } from "./objects.ts";
+import { body, MAX_NAME_LENGTH, name, path, query } from "./input.ts";
+import { archived, findChannel, findRoom, isPrivate } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { parseTime } from "./time.ts";
@@ -75,6 +76,12 @@ export const messages = new Hono<AdminEnv>()
         ? await object.history({ limit: Number(limit ?? DEFAULT_LIMIT), order: "newest" })
         : await object.history({ limit: Number(limit ?? MAX_SINCE), order: "oldest", since: after });
     return c.json(found.map(messageView));
+  })
+  .delete("/:channel/messages/:message", path(z.object({ channel: name, message: z.guid() })), async (c) => {
+    const { ports } = c.var;
+    const { channel, message } = c.req.valid("param");
+    const { outcome } = await deleteMessage(ports, await findChannel(ports, channel), message);
+    return c.json(outcome);
   });
 
 /** Throws `not_a_member` when a message to a private channel would come from somebody who may not write there. */

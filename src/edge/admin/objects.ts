@@ -6,25 +6,27 @@ import { openConnections } from "./connections.ts";
 import type { AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 
+type Rooms = Pick<AdminPorts, "channel">;
+
 /** True when only members (and the service) may join: the channel lives in the private room of its name. */
 export function isPrivate(channel: RegisteredChannel): boolean {
   return channel.type === "private" || channel.type === "direct";
 }
 
 /** The object that holds a registered channel. */
-export function objectOf(ports: AdminPorts, channel: RegisteredChannel): ChannelRpc {
+export function objectOf(ports: Rooms, channel: RegisteredChannel): ChannelRpc {
   return ports.channel(roomObject(channel.slug, isPrivate(channel)));
 }
 
 /** Tells both rooms of a name that it is registered, or no more: the one that is not the channel refuses joins. */
-export async function configureRooms(ports: AdminPorts, channel: RegisteredChannel, deleted: boolean): Promise<void> {
+export async function configureRooms(ports: Rooms, channel: RegisteredChannel, deleted: boolean): Promise<void> {
   const { id, slug, name, type, metadata } = channel;
   const config = deleted ? null : { id, slug, name, type, metadata };
   await Promise.all([true, false].map((side) => ports.channel(roomObject(slug, side)).configure(config)));
 }
 
 /** Has all that a channel has said so far in the database. Throws what the store throws. */
-export async function archived<Found extends RegisteredChannel>(ports: AdminPorts, channel: Found): Promise<Found> {
+export async function archived<Found extends RegisteredChannel>(ports: Rooms, channel: Found): Promise<Found> {
   if (await objectOf(ports, channel).archive()) return channel;
   throw new Problem("store_unavailable", "PostgreSQL does not answer: what was sent last is not in it yet");
 }

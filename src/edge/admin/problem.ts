@@ -17,6 +17,7 @@ const KINDS = {
   invalid_request: { status: 400, title: "Invalid request" },
   statement_refused: { status: 400, title: "Refused by the database" },
   not_a_member: { status: 403, title: "Not a member" },
+  not_allowed: { status: 403, title: "Not allowed" },
   not_found: { status: 404, title: "Not found" },
   full: { status: 409, title: "Channel full" },
   conflict: { status: 409, title: "Conflict" },
@@ -62,7 +63,8 @@ function logFailure(error: Error, c: Context): void {
   console.error(JSON.stringify({ event: "admin request failed", method: c.req.method, path: c.req.path, reason }));
 }
 
-function problemOf(error: Error): Problem {
+/** What an error is to who caused it. */
+export function problemOf(error: unknown): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof StoreUnavailable) return new Problem("store_unavailable", error.message, { cause: error });
   if (error instanceof StoreNotReady) return new Problem("store_not_ready", error.message, { cause: error });

@@ -23,17 +23,20 @@ import { CachedAccess } from "./access.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
+import { moderate } from "./moderation.ts";
 import { askPolicies } from "./policies.ts";
 import { presenceEntries } from "./presence-entries.ts";
 import type {
   ChannelConfig,
   ChannelRpc,
   ConnectionEntry,
+  Moderator,
   PostedMessage,
   PresenceEntry,
   PresenceStatus,
   Sender,
   StoredMessage,
+  Unmoderated,
   Unposted,
 } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
@@ -100,6 +103,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         messageTtlMs: settingsOf(env).messageTtlMs,
         maxReplay: settingsOf(env).limits.replay,
         policies: askPolicies(env, this.#objectName),
+        moderate: (by, act) => this.#moderate(by, act),
         archive: {
           persist: (message, seconds) => this.#persist(message, seconds),
           keep: (messages) => openStore(env).messages.keep(name.sub, messages),
@@ -216,6 +220,25 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#clients.alarm();
     this.#report();
     await this.#teller.alarm();
+  }
+
+  async #moderate(by: Moderator, act: unknown): ReturnType<typeof moderate> {
+    if (by.role !== "service_role" && this.#access.isBanned(by.user)) {
+      return { code: "not_allowed", reason: "Unauthorized: You are banned from this Channel" };
+    }
+    const ports = { channel: (name: string) => this.env.CHANNEL.getByName(name), store: openStore(this.env) };
+    return moderate(ports, this.#name.sub, by, act);
+  }
+
+  async moderate(by: Moderator, act: unknown): Promise<Unmoderated | null> {
+    const done = await this.#moderate(by, act);
+    if ("reason" in done) return done;
+    await done.tell();
+    return null;
+  }
+
+  async forget(id: string, sender?: string): Promise<boolean> {
+    return this.#core.forget(id, sender);
   }
 
   async archive(): Promise<boolean> {

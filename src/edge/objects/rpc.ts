@@ -4,6 +4,7 @@ import type { Block } from "../../protocol/blocks.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Persist } from "../../protocol/persist.ts";
 import type { Position } from "../../protocol/positions.ts";
+import type { ProblemCode } from "../admin/problem.ts";
 
 /** A row of `realtime.channels` as the objects cache it. */
 export interface ChannelConfig {
@@ -60,6 +61,15 @@ export interface Totals {
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
 export type Sender = Required<Omit<Joiner, "session" | "viewer">>;
 
+/** Who asks for something to be done to a channel. */
+export type Moderator = Pick<Joiner, "role" | "user">;
+
+/** Why it was not done. */
+export interface Unmoderated {
+  code: ProblemCode;
+  reason: string;
+}
+
 /** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
   event: string;
@@ -93,6 +103,10 @@ export interface ChannelRpc extends HolderRpc {
   publish(message: { event: string; payload: string; sender?: string }): Promise<{ id: string; position: Position }>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
+  /** Deletes a message from the ring, if it is there and (with `sender`) this user's; answers whether it was. */
+  forget(id: string, sender?: string): Promise<boolean>;
+  /** Does what somebody asks to be done to the channel, if they may. Null: it is done. */
+  moderate(by: Moderator, act: unknown): Promise<Unmoderated | null>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
   archive(): Promise<boolean>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. */
