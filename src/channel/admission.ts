@@ -1,4 +1,5 @@
 // Admission: who may be in a channel, and do what. The type of a registered channel decides, whatever the join says.
+import { reasonOf } from "../protocol/errors.ts";
 import { type Admission, type Joiner, NOT_CAPTURED, type Refusal } from "../protocol/link.ts";
 import { mayJoin, type Rights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
@@ -34,7 +35,7 @@ export async function judge(
   { notBefore = 0, entering = false }: Asking = {},
 ): Promise<Admission> {
   if (joiner.role !== "service_role" && access.isBanned(joiner.user)) {
-    return refuse("Unauthorized: You are banned from this Channel");
+    return refuse(reasonOf("Unauthorized", "You are banned from this Channel"));
   }
   try {
     if (kind === "feed") return (await access.table()) !== null ? { ok: true } : refuse(NOT_CAPTURED);
@@ -73,7 +74,9 @@ export function isPrivateType(type: ChannelType): boolean {
 }
 
 /** The refusal of who cannot be judged. */
-export const away = refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
+export const away = refuse(
+  reasonOf("UnableToConnectToProject", "Realtime was unable to connect to the project database"),
+);
 
 function refuse(reason: string): Refusal {
   return { ok: false, reason };
@@ -81,5 +84,5 @@ function refuse(reason: string): Refusal {
 
 /** The refusal of who may not read, in the words that applications match (protocol.md §3.5). */
 export function unauthorized(sub: string): Refusal {
-  return refuse(`Unauthorized: You do not have permissions to read from this Channel topic: ${sub}`);
+  return refuse(reasonOf("Unauthorized", `You do not have permissions to read from this Channel topic: ${sub}`));
 }

@@ -4,6 +4,7 @@ import { Blocks } from "../protocol/blocks.ts";
 import type { Claims } from "../protocol/claims.ts";
 import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
+import { reasonOf } from "../protocol/errors.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
 import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
@@ -178,7 +179,7 @@ export class Gateway implements RoomEvents {
   /** Keeps a frame until the join of its topic is answered. */
   #queue(session: Session, waiting: (() => void)[], frame: ClientFrame, length: number): void {
     if (waiting.length >= MAX_QUEUED_FRAMES || session.queued + length > this.limits.frameBytes) {
-      const reason = "TooManyFrames: Too many frames before the join was answered";
+      const reason = reasonOf("TooManyFrames", "Too many frames before the join was answered");
       return this.reply(session, frame, "error", { reason });
     }
     session.queued += length;
@@ -226,12 +227,12 @@ export class Gateway implements RoomEvents {
     if (token !== undefined) return this.#unblocked(await this.#ports.verify(token));
     const late = secondsLate(session.claims, this.now());
     if (late < 0) return this.#unblocked(session.claims);
-    throw new JoinRefused(`InvalidJWTToken: Token has expired ${Math.round(late)} seconds ago`);
+    throw new JoinRefused(reasonOf("InvalidJWTToken", `Token has expired ${Math.round(late)} seconds ago`));
   }
 
   #unblocked(claims: Claims): Claims {
     const block = this.blocks.of(claims, this.now());
-    if (block !== undefined) throw new JoinRefused(`Unauthorized: ${refusalFor(block)}`);
+    if (block !== undefined) throw new JoinRefused(reasonOf("Unauthorized", refusalFor(block)));
     return claims;
   }
 
@@ -243,12 +244,14 @@ export class Gateway implements RoomEvents {
     const topic = parseTopic(frame.topic);
     if ("reason" in topic) return this.reply(session, frame, "error", topic);
     if (!session.rates.joins.take(this.now())) {
-      return this.reply(session, frame, "error", { reason: "ClientJoinRateLimitReached: Too many joins per second" });
+      const reason = reasonOf("ClientJoinRateLimitReached", "Too many joins per second");
+      return this.reply(session, frame, "error", { reason });
     }
     const before = session.topics.get(frame.topic);
     if (before?.state === "joined") this.#leave(before.membership);
     if (session.topics.size >= this.limits.channels) {
-      return this.reply(session, frame, "error", { reason: "ChannelRateLimitReached: Too many channels" });
+      const reason = reasonOf("ChannelRateLimitReached", "Too many channels");
+      return this.reply(session, frame, "error", { reason });
     }
     const joining = { state: "joining", joinRef: frame.joinRef, waiting: [] as (() => void)[] } as const;
     session.topics.set(frame.topic, joining);

@@ -1,6 +1,7 @@
 // Joining: from a `phx_join` frame to a membership, or to an error reply that says why not.
 
 import type { Claims } from "../protocol/claims.ts";
+import { reasonOf } from "../protocol/errors.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
 import { MAX_REGEXES, MAX_TERMS } from "../protocol/limits.ts";
@@ -49,7 +50,8 @@ export async function join(
   admitted: (result: Admitted) => void,
 ): Promise<void> {
   const request = parseJoin(frame.payload);
-  if (request.replay === "invalid") throw new JoinRefused("UnableToReplayMessages: Replay params are not valid");
+  if (request.replay === "invalid")
+    throw new JoinRefused(reasonOf("UnableToReplayMessages", "Replay params are not valid"));
   const { replay } = request;
   const claims = await host.claimsOf(session, request.token);
   const viewer = await host.viewerOf(claims);
@@ -90,7 +92,10 @@ export async function join(
 function joinedAs(room: Room, session: Session, topic: string): Extract<Joined, { ok: false }> | undefined {
   const member = room.members.get(session.id);
   if (member === undefined || member.topic === topic) return undefined;
-  return { ok: false, reason: `TopicAlreadyJoined: This socket has joined the same feed as ${member.topic}` };
+  return {
+    ok: false,
+    reason: reasonOf("TopicAlreadyJoined", `This socket has joined the same feed as ${member.topic}`),
+  };
 }
 
 /**
