@@ -1,7 +1,7 @@
 // Feeds: opened for the subscriptions of a join before it is answered, and again later where they could not be had.
 
 import type { Claims } from "../protocol/claims.ts";
-import { reasonOf } from "../protocol/errors.ts";
+import { isOfCode, reasonOf } from "../protocol/errors.ts";
 import { type Joined, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { type Binding, resolveBinding } from "./bindings.ts";
@@ -245,7 +245,7 @@ async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): 
         : { binding: await resolveBinding(wish, joined.table, who.claims, who.session.questions) };
     }
     if (joined.reason === NOT_CAPTURED) return { absent: notCapturedMessage(wish) };
-    return joined.reason.startsWith("Unauthorized") ? { refused: joined.reason } : { unreachable: joined.reason };
+    return isOfCode("Unauthorized", joined.reason) ? { refused: joined.reason } : { unreachable: joined.reason };
   } catch (error) {
     if (error instanceof WishRefused) return { refused: error.message };
     return UNREACHABLE;

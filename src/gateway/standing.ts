@@ -1,5 +1,6 @@
 // Standing: whether a member may stay, as tokens are renewed and rights change (protocol.md §9, §12).
 import type { Claims } from "../protocol/claims.ts";
+import { isOfCode } from "../protocol/errors.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { isObject } from "../protocol/json.ts";
 import type { Admission } from "../protocol/link.ts";
@@ -164,7 +165,7 @@ async function rejudge(gateway: Gateway, membership: Membership, notBefore: numb
     // In the turn of the answer: what comes right after it is for members as they are then.
     room.admit(question, (result) => {
       const counts = membership.turn === turn && gateway.stands(membership);
-      const isUnknown = !result.ok && !isRefusal(result.reason) && result.moved === undefined;
+      const isUnknown = !result.ok && !isOfCode("Unauthorized", result.reason) && result.moved === undefined;
       if (counts && !(isUnknown && patient)) settle(gateway, membership, claims, result);
       resolve(!(counts && isUnknown && patient));
     });
@@ -174,8 +175,8 @@ async function rejudge(gateway: Gateway, membership: Membership, notBefore: numb
 function settle(gateway: Gateway, membership: Membership, claims: Claims, result: Admission): void {
   if (!result.ok) {
     // Registered as the other kind of room now, or nobody could say: the client joins again and is told then.
-    if (!isRefusal(result.reason)) gateway.drop(membership, "phx_error", { reason: result.reason });
-    else gateway.putOut(membership, result.reason.slice(REFUSAL.length));
+    if (!isOfCode("Unauthorized", result.reason)) gateway.drop(membership, "phx_error", { reason: result.reason });
+    else gateway.putOut(membership, result.reason.slice("Unauthorized: ".length));
     return;
   }
   const { rights: before, tokens } = membership;
@@ -186,12 +187,6 @@ function settle(gateway: Gateway, membership: Membership, claims: Claims, result
     return gateway.putOut(membership, `You no longer have permission to read from this Channel topic: ${sub}`);
   }
   if (tokens.coming === claims) void takeComing(gateway, membership);
-}
-
-const REFUSAL = "Unauthorized: ";
-
-function isRefusal(reason: string): boolean {
-  return reason.startsWith(REFUSAL);
 }
 
 function isLost(before: Right, after: Right): boolean {

@@ -215,3 +215,8 @@ export type ProblemCode = keyof typeof problems;
 export function reasonOf(code: JoinError, message: string): string {
   return `${code}: ${message}`;
 }
+
+/** Whether a reason is one of this code. */
+export function isOfCode(code: JoinError, reason: string): boolean {
+  return reason.startsWith(`${code}: `);
+}

@@ -6,9 +6,10 @@ import type { Link } from "../../channel/ports.ts";
 import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
-import { closeSilent } from "../../gateway/sweep.ts";
+import { closeSilent, SWEEP_MS } from "../../gateway/sweep.ts";
 import type { Block } from "../../protocol/blocks.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
+import { isOfCode } from "../../protocol/errors.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
 import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
@@ -68,6 +69,7 @@ type Known = ClientAttachment | { readonly link: Link };
 
 export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #objectName: string;
+  readonly #timers = objectTimers(this.ctx);
   readonly #store: SqliteChannelStore;
   readonly #access: CachedAccess;
   readonly #core: ChannelCore;
@@ -81,7 +83,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#objectName = ctx.id.name ?? "";
     const name = parseObjectName(this.#objectName);
     if (name === undefined) throw new Error(`"${this.#objectName}" names no channel`);
-    const timers = objectTimers(ctx);
+    const timers = this.#timers;
     const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
@@ -236,16 +238,29 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
   }
 
+  /** Resolves once the directory tells this object of every block; it lets go of that when nobody has come for a while. */
+  async #blocksKnown(): Promise<void> {
+    this.#timers.alarm(Date.now() + SWEEP_MS);
+    await this.#holder.ready();
+  }
+
   /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
   async post(sender: Sender, { event, payload, persist }: PostedMessage): Promise<Unposted | null> {
     const admission = await judge(this.#name, { session: "", ...sender }, this.#access);
-    if (!admission.ok) return { reason: "unavailable", ...(admission.moved && { moved: admission.moved }) };
+    // Only now: a block may have come while PostgreSQL was asked.
+    await this.#blocksKnown();
+    const { role, user, principal } = sender;
+    if (this.#clients.blocks.of({ role, user, all: principal.claims }, Date.now())) return { reason: "blocked" };
+    if (!admission.ok) {
+      const reason = isOfCode("Unauthorized", admission.reason) ? "unauthorized" : "unavailable";
+      return { reason, ...(admission.moved && { moved: admission.moved }) };
+    }
     const { broadcast, persistence } = (admission.rights ?? allRights).write;
     if (broadcast !== "granted") return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
     const most = admission.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
     if (exceeds(payload, most)) return { reason: "payload_size_exceeded" };
     const body = broadcastBody(event, payload);
-    const { id } = this.#core.publish({ name: event, body, sender: sender.user });
+    const { id } = this.#core.publish({ name: event, body, sender: user });
     if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist.ttl);
     return null;
   }

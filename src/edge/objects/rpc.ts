@@ -67,9 +67,9 @@ export interface PostedMessage {
   persist?: Persist | undefined;
 }
 
-/** Why a broadcast was not sent; `moved` says in which room of the name it belongs. */
+/** Why a broadcast was not sent, `blocked` anywhere; `moved` says in which room of the name it belongs. */
 export interface Unposted {
-  reason: "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
+  reason: "blocked" | "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
   moved?: "public" | "private";
 }
 

@@ -1,0 +1,29 @@
+// Blocks where they are kept and enforced: banned users and revoked tokens, on every way in.
+import { env, exports } from "cloudflare:workers";
+import { expect, test } from "vitest";
+import { openChannel, token } from "./clients.ts";
+
+const directory = env.DIRECTORY.getByName("directory");
+
+async function post(path: string, key: string, body: object): Promise<number> {
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const request = { method: "POST", headers, body: JSON.stringify(body) };
+  const { status } = await exports.default.fetch(`http://edge${path}`, request);
+  return status;
+}
+
+test.each([
+  ["a banned user", { kind: "user", id: "ban-http" }, { sub: "ban-http" }],
+  ["a revoked token", { kind: "token", id: "jti-http" }, { sub: "other", jti: "jti-http" }],
+] as const)("the broadcasts of %s are refused over HTTP", async (_, block, claims) => {
+  await openChannel(block.id);
+  const key = await token("authenticated", claims);
+  const single = () => post(`/api/broadcast/${block.id}/events/x`, key, {});
+  const batch = () => post("/api/broadcast", key, { messages: [{ topic: block.id, event: "x", payload: {} }] });
+  expect([await single(), await batch()]).toEqual([202, 202]);
+  expect(await directory.block({ ...block, until: null, reason: null })).toBe("done");
+  expect([await single(), await batch()]).toEqual([403, 403]);
+  expect(await env.CHANNEL.getByName(`public:${block.id}`).history({ limit: 10, order: "newest" })).toHaveLength(2);
+  await directory.unblock(block.kind, block.id);
+  expect(await single()).toBe(202);
+});
