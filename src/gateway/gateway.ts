@@ -29,7 +29,7 @@ import { Questions } from "./questions.ts";
 import { membershipRates, sessionRates } from "./rates.ts";
 import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
-import type { Session, SessionRecord } from "./session.ts";
+import type { Joining, Session, SessionRecord } from "./session.ts";
 import { newTokens, reauthorize, refreshToken } from "./standing.ts";
 import { SWEEP_MS, secondsLate, sweep, watchExpiry } from "./sweep.ts";
 import type { Stored } from "./under-way.ts";
@@ -224,16 +224,26 @@ export class Gateway implements RoomEvents {
   }
 
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
-    if (token !== undefined) return this.#unblocked(await this.#ports.verify(token));
-    const late = secondsLate(session.claims, this.now());
-    if (late < 0) return this.#unblocked(session.claims);
+    const claims = token === undefined ? this.#unexpired(session.claims) : await this.#ports.verify(token);
+    await this.#ports.blocksKnown().catch((error: unknown) => {
+      this.#ports.log("blocks not known", { session: session.id, reason: String(error) });
+      throw new JoinRefused(reasonOf("RealtimeRestarting", "Realtime is restarting, please standby"));
+    });
+    const refusal = this.refusalOf(claims);
+    if (refusal !== undefined) throw new JoinRefused(reasonOf("Unauthorized", refusal));
+    return claims;
+  }
+
+  #unexpired(claims: Claims): Claims {
+    const late = secondsLate(claims, this.now());
+    if (late < 0) return claims;
     throw new JoinRefused(reasonOf("InvalidJWTToken", `Token has expired ${Math.round(late)} seconds ago`));
   }
 
-  #unblocked(claims: Claims): Claims {
+  /** What stands against the bearer of these claims; undefined: nothing. */
+  refusalOf(claims: Claims): string | undefined {
     const block = this.blocks.of(claims, this.now());
-    if (block !== undefined) throw new JoinRefused(reasonOf("Unauthorized", refusalFor(block)));
-    return claims;
+    return block && refusalFor(block);
   }
 
   viewerOf(claims: Claims): Promise<Viewer> {
@@ -253,14 +263,18 @@ export class Gateway implements RoomEvents {
       const reason = reasonOf("ChannelRateLimitReached", "Too many channels");
       return this.reply(session, frame, "error", { reason });
     }
-    const joining = { state: "joining", joinRef: frame.joinRef, waiting: [] as (() => void)[] } as const;
+    const joining: Joining = { state: "joining", joinRef: frame.joinRef, waiting: [], kicked: new Map() };
     session.topics.set(frame.topic, joining);
     // A client that has left, or joined again, meanwhile gets no answer to this join any more.
     const current = (): boolean => session.topics.get(frame.topic) === joining && this.sessions.has(session.id);
     join(this, session, frame, topic, (admitted) => {
-      if (current()) this.#admit(session, frame, admitted);
+      const { claims, room } = admitted;
+      // They may have been banned or kicked meanwhile.
+      const refusal = this.refusalOf(claims) ?? joining.kicked.get(claims.user ?? "");
+      if (current() && refusal === undefined) this.#admit(session, frame, admitted);
       // Nothing to undo at the channel, where the session may be a member by another join.
-      else admitted.room.release();
+      else room.release();
+      return refusal;
     })
       .catch((error: unknown) => {
         if (!current()) return;

@@ -40,14 +40,14 @@ export class JoinRefused extends Error {
 
 /**
  * Runs a join. `admitted` runs in the turn in which the channel's answer arrives, so that no message falls between the
- * reply and the first delivery. Rejects with JoinRefused.
+ * reply and the first delivery; it answers what stands against the joiner by then. Rejects with JoinRefused.
  */
 export async function join(
   host: JoinHost,
   session: Session,
   frame: ClientFrame,
   topic: ParsedTopic,
-  admitted: (result: Admitted) => void,
+  admitted: (result: Admitted) => string | undefined,
 ): Promise<void> {
   const request = parseJoin(frame.payload);
   if (request.replay === "invalid")
@@ -74,8 +74,9 @@ export async function join(
           // Both spellings may have been on their way.
           const joined = answer.ok ? (joinedAs(room, session, frame.topic) ?? answer) : answer;
           const { named } = asked;
-          if (joined.ok) admitted({ room, request, claims, viewer, presenceKey, opened, named, joined });
-          resolve(joined.ok ? undefined : joined);
+          if (!joined.ok) return resolve(joined);
+          const refused = admitted({ room, request, claims, viewer, presenceKey, opened, named, joined });
+          resolve(refused === undefined ? undefined : { ok: false, reason: reasonOf("Unauthorized", refused) });
         });
       });
     };

@@ -92,6 +92,8 @@ async function takeComing(gateway: Gateway, membership: Membership): Promise<voi
   if (membership.tokens.coming !== claims || !gateway.stands(membership)) return;
   // Rows must not be shown to who is not their bearer any more: the client joins again with its new token.
   if (!isKnown) return gateway.drop(membership, "phx_error", { reason: "the token could not be taken, join again" });
+  const refusal = gateway.refusalOf(claims);
+  if (refusal !== undefined) return gateway.putOut(membership, refusal);
   const before = membership.claims;
   membership.claims = claims;
   membership.viewer = viewer;
@@ -125,6 +127,7 @@ function refuseToken(gateway: Gateway, membership: Membership, error: unknown): 
   const message = error instanceof Error ? error.message : "The token provided is not a valid JWT";
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (message.startsWith("Token has expired")) return gateway.expired(membership, message);
+  if (isOfCode("RealtimeRestarting", message)) return gateway.drop(membership, "phx_error", { reason: message });
   // That literal text is what clients have seen so far (protocol.md §4).
   gateway.putOut(membership, code === "JwtSignatureError" ? ":signature_error" : message);
 }

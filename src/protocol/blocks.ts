@@ -10,14 +10,23 @@ export interface Block {
   readonly reason: string | null;
 }
 
+/** All blocks that stand. Of two lists the one of the higher revision counts, whichever arrives last. */
+export interface BlockList {
+  readonly revision: number;
+  readonly blocks: readonly Block[];
+}
+
 /** Most blocks that stand at once: every object that holds sockets has them in memory. */
 export const MAX_BLOCKS = 10_000;
 
 export class Blocks {
+  #revision = 0;
   #blocks = new Map<string, Block>();
 
-  /** Takes the blocks that stand now in place of those before. */
-  set(blocks: readonly Block[]): void {
+  /** Takes the blocks that stand now in place of those before; a list that was overtaken by a newer one is ignored. */
+  set({ revision, blocks }: BlockList): void {
+    if (revision < this.#revision) return;
+    this.#revision = revision;
     this.#blocks = new Map(blocks.map((block) => [`${block.kind} ${block.id}`, block]));
   }
 

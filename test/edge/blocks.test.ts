@@ -1,4 +1,5 @@
 // Blocks where they are kept and enforced: banned users and revoked tokens, on every way in.
+import { evictDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { openChannel, token } from "./clients.ts";
@@ -26,4 +27,15 @@ test.each([
   expect(await env.CHANNEL.getByName(`public:${block.id}`).history({ limit: 10, order: "newest" })).toHaveLength(2);
   await directory.unblock(block.kind, block.id);
   expect(await single()).toBe(202);
+});
+
+test("every change of the blocks has a higher revision, in the next life of the directory too", async () => {
+  const revision = async () => (await directory.report("gateway", "nobody", false)).revision;
+  const before = await revision();
+  await directory.block({ kind: "user", id: "revised", until: null, reason: null });
+  const blocked = await revision();
+  await evictDurableObject(directory);
+  expect(await revision()).toBe(blocked);
+  await directory.unblock("user", "revised");
+  expect([blocked > before, (await revision()) > blocked]).toEqual([true, true]);
 });

@@ -7,7 +7,7 @@ import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import { closeSilent, SWEEP_MS } from "../../gateway/sweep.ts";
-import type { Block } from "../../protocol/blocks.ts";
+import type { BlockList } from "../../protocol/blocks.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { isOfCode } from "../../protocol/errors.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
@@ -118,6 +118,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       tally: this.#teller.tally,
       tables,
       own: this.#objectName,
+      blocksKnown: () => this.#holder.ready(),
       openLink: async (object, events) =>
         object === this.#objectName
           ? this.#ownLink(events)
@@ -350,7 +351,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return kick(this.#clients, user, channel, reason);
   }
 
-  async enforce(blocks: readonly Block[]): Promise<void> {
+  async enforce(blocks: BlockList): Promise<void> {
     enforce(this.#clients, blocks);
   }
 

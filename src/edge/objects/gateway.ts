@@ -3,7 +3,7 @@ import { DurableObject } from "cloudflare:workers";
 import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
-import type { Block } from "../../protocol/blocks.ts";
+import type { BlockList } from "../../protocol/blocks.ts";
 import type { Env } from "../env.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
@@ -35,6 +35,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
       timers,
       tally: this.#teller.tally,
       tables: new Tables(ctx.storage.sql, sessionTables),
+      blocksKnown: () => this.#holder.ready(),
       openLink: (object, events) => openLink(env.CHANNEL, object, this.#name, events),
     });
     // What is to be kept out is in memory alone.
@@ -92,7 +93,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
     return kick(this.#core, user, channel, reason);
   }
 
-  async enforce(blocks: readonly Block[]): Promise<void> {
+  async enforce(blocks: BlockList): Promise<void> {
     enforce(this.#core, blocks);
   }
 

@@ -1,6 +1,6 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
 
-import type { Block } from "../../protocol/blocks.ts";
+import type { Block, BlockList } from "../../protocol/blocks.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Persist } from "../../protocol/persist.ts";
 import type { Position } from "../../protocol/positions.ts";
@@ -84,7 +84,7 @@ export interface HolderRpc {
   /** Ends a user's sockets, or puts them out of one channel (by its slug); answers how many sockets that were. */
   kick(user: string, channel: string | undefined, reason: string): Promise<number>;
   /** Takes the blocks that stand now, and ends whatever they forbid. */
-  enforce(blocks: readonly Block[]): Promise<void>;
+  enforce(blocks: BlockList): Promise<void>;
 }
 
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
