@@ -30,12 +30,12 @@ export class Blocks {
     this.#blocks = new Map(blocks.map((block) => [`${block.kind} ${block.id}`, block]));
   }
 
-  /** What stands against somebody at `now` (unix ms). The service role is never blocked: it is who lifts blocks. */
+  /** What stands against somebody at `now` (unix ms). The service is no user that can be banned: it is who lifts bans. */
   of({ role, user, all }: Pick<Claims, "role" | "user" | "all">, now: number): Block | undefined {
-    if (this.#blocks.size === 0 || role === "service_role") return undefined;
+    if (this.#blocks.size === 0) return undefined;
     const { jti } = all;
     const found = [
-      user === null ? undefined : this.#blocks.get(`user ${user}`),
+      user === null || role === "service_role" ? undefined : this.#blocks.get(`user ${user}`),
       typeof jti === "string" ? this.#blocks.get(`token ${jti}`) : undefined,
     ];
     return found.find((block) => block !== undefined && (block.until === null || block.until > now));

@@ -1,8 +1,8 @@
 // Blocks where they are kept and enforced: banned users and revoked tokens, on every way in.
 import { evictDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
-import { expect, test } from "vitest";
-import { openChannel, token } from "./clients.ts";
+import { expect, test, vi } from "vitest";
+import { Client, openChannel, token } from "./clients.ts";
 
 const directory = env.DIRECTORY.getByName("directory");
 
@@ -38,4 +38,23 @@ test("every change of the blocks has a higher revision, in the next life of the 
   expect(await revision()).toBe(blocked);
   await directory.unblock("user", "revised");
   expect([blocked > before, (await revision()) > blocked]).toEqual([true, true]);
+});
+
+test("a revoked token of the service role opens nothing: no admin API, no broadcast, no socket", async () => {
+  await openChannel("service");
+  const key = await token("service_role", { jti: "jti-service", sub: "ban-service" });
+  const bans = async () => {
+    const { status } = await exports.default.fetch("http://edge/admin/v1/bans", { headers: { apikey: key } });
+    return status;
+  };
+  const broadcast = () => post("/api/broadcast/service/events/x", key, {});
+  const connect = () => Client.connect("/realtime/v1/websocket", "service_role", { jti: "jti-service" });
+  // Users are banned, and what acts for the service is none.
+  await directory.block({ kind: "user", id: "ban-service", until: null, reason: null });
+  const before = await connect();
+  expect([await bans(), await broadcast()]).toEqual([200, 202]);
+  await directory.block({ kind: "token", id: "jti-service", until: null, reason: null });
+  await vi.waitFor(() => expect(before.closedWith).toBe(4004));
+  expect([await bans(), await broadcast()]).toEqual([401, 403]);
+  await expect(connect()).rejects.toThrow("403");
 });

@@ -67,6 +67,11 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return user === undefined ? found : found.filter(({ key }) => key === user);
   }
 
+  async isRevoked(jti: string): Promise<boolean> {
+    const query = "SELECT 1 FROM blocks WHERE kind = 'token' AND id = ? AND (until IS NULL OR until > ?)";
+    return this.#tables.read(query, jti, Date.now()).length > 0;
+  }
+
   async blocks(): Promise<Block[]> {
     return this.#blocks();
   }

@@ -142,6 +142,8 @@ export interface DirectoryRpc {
   block(block: Block): Promise<"done" | "full" | "unreached">;
   /** Lifts a block. False: there was none. */
   unblock(kind: Block["kind"], id: string): Promise<boolean>;
+  /** Whether a token, by its `jti`, counts no more. */
+  isRevoked(jti: string): Promise<boolean>;
   /** The blocks that stand. */
   blocks(): Promise<Block[]>;
 }
