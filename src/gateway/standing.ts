@@ -36,7 +36,7 @@ export function newTokens(now: number): Tokens {
   return { rate: new Rate(TOKENS_PER_MINUTE, now), taken: 0, held: undefined, coming: undefined };
 }
 
-/** Takes a new token on an open channel. One that says the same is ignored; a private channel judges its bearer anew. */
+/** Takes a new token on an open channel. One that says the same is ignored; whom it may make less welcome is judged anew. */
 export function refreshToken(gateway: Gateway, membership: Membership, frame: ClientFrame): void {
   const token = isObject(frame.payload) ? frame.payload.access_token : null;
   if (typeof token !== "string" || token.startsWith("sb_")) return;
@@ -67,9 +67,15 @@ function takeToken(gateway: Gateway, membership: Membership, token: string): voi
   const counts = (): boolean => tokens.taken === turn && gateway.stands(membership);
   gateway.claimsOf(membership.session, token).then(
     (claims) => {
-      if (!counts() || sameClaims(claims, tokens.coming ?? membership.claims)) return;
+      const before = tokens.coming ?? membership.claims;
+      if (!counts() || sameClaims(claims, before)) return;
       tokens.coming = claims;
-      void (isPrivateObject(membership.room.object)
+      const { object } = membership.room;
+      // Of a public room, whether somebody is banned there, or no member of it, depends on who they are alone.
+      const isOther = [membership.claims, before].some(
+        ({ user, role }) => user !== claims.user || role !== claims.role,
+      );
+      void (isPrivateObject(object) || (isOther && !isFeedObject(object))
         ? rejudge(gateway, membership, 0)
         : takeComing(gateway, membership));
     },

@@ -220,3 +220,29 @@ test("while nobody can say who is banned, no join is let in and no token taken",
   expect([ann.heard("phx_error"), ann.heard("phx_close")]).toEqual([1, 0]);
   expect(bob.heard("RealtimeRestarting: ")).toBe(1);
 });
+
+test.each([
+  ["banned", "public"],
+  ["no member", "presence"],
+] as const)("a new token that makes its bearer somebody %s ends the membership of a %s channel", async (what, type) => {
+  const { world, tokens } = privateWorld();
+  const isBob = (user: string | null) => user === "bob";
+  world.access = {
+    ...world.access,
+    registration: async () => ({ type, limits: {} }),
+    isBanned: (user) => what === "banned" && isBob(user),
+    membership: async ({ user }) => (isBob(user) ? noRights : allRights),
+  };
+  tokens.set("ann", person("ann", { again: true }));
+  tokens.set("bob", person("bob"));
+  const ann = world.connect("g1", "2.0.0", person("ann"));
+  world.say("g1", ann, "1", TOPIC, "phx_join", {});
+  await world.clock.pass(50);
+  refresh(world, ann, "ann");
+  await world.clock.pass(50);
+  expect([ann.heard('"status":"ok"'), ann.heard("phx_close")]).toEqual([1, 0]);
+  refresh(world, ann, "bob");
+  await world.clock.pass(50);
+  expect(ann.heard("phx_close")).toBe(1);
+  expect(world.gateway("g1").room("public:room").members.size).toBe(0);
+});
