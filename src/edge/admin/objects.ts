@@ -7,7 +7,7 @@ import type { AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 
 /** True when only members (and the service) may join: the channel lives in the private room of its name. */
-export function isPrivate(channel: RegisteredChannel): boolean {
+function isPrivate(channel: RegisteredChannel): boolean {
   return channel.type === "private" || channel.type === "direct";
 }
 

@@ -12,8 +12,7 @@ import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { isOfCode } from "../../protocol/errors.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
-import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
-import type { Position } from "../../protocol/positions.ts";
+import { type Admission, type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
@@ -33,6 +32,7 @@ import type {
   PostedMessage,
   PresenceEntry,
   PresenceStatus,
+  Published,
   Sender,
   StoredMessage,
   Unposted,
@@ -230,40 +230,53 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
   }
 
-  async publish(message: {
-    event: string;
-    payload: string;
-    sender?: string;
-  }): Promise<{ id: string; position: Position }> {
+  async publish(message: { event: string; payload: string; sender?: string }): Promise<Published | Unposted> {
     const { event, payload, sender = null } = message;
+    if (sender !== null) {
+      const role = "authenticated";
+      const judged = await this.#judge({
+        role,
+        user: sender,
+        principal: { claims: { sub: sender, role }, headers: {} },
+      });
+      if ("reason" in judged) return judged;
+    }
     return this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
+  }
+
+  /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
+  async post(sender: Sender, { event, payload, persist }: PostedMessage): Promise<Unposted | null> {
+    const judged = await this.#judge(sender);
+    if ("reason" in judged) return judged;
+    const most = judged.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
+    if (exceeds(payload, most)) return { reason: "payload_size_exceeded" };
+    const body = broadcastBody(event, payload);
+    const { id } = this.#core.publish({ name: event, body, sender: sender.user });
+    const { persistence } = (judged.rights ?? allRights).write;
+    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist.ttl);
+    return null;
+  }
+
+  /** What somebody may do who has no socket here and wants to send, or why they may not send. */
+  async #judge(sender: Sender): Promise<Unposted | Extract<Admission, { ok: true }>> {
+    const { role, user, principal } = sender;
+    const admission = await judge(this.#name, { session: "", ...sender }, this.#access);
+    // Only now: a block may have come while PostgreSQL was asked.
+    await this.#blocksKnown();
+    if (this.#clients.blocks.of({ role, user, all: principal.claims }, Date.now())) return { reason: "blocked" };
+    if (!admission.ok) {
+      const reason = isOfCode("Unauthorized", admission.reason) ? "banned" : "unavailable";
+      return { reason, ...(admission.moved && { moved: admission.moved }) };
+    }
+    const { broadcast } = (admission.rights ?? allRights).write;
+    if (broadcast === "granted") return admission;
+    return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
   }
 
   /** Resolves once the directory tells this object of every block; it lets go of that when nobody has come for a while. */
   async #blocksKnown(): Promise<void> {
     this.#timers.alarm(Date.now() + SWEEP_MS);
     await this.#holder.ready();
-  }
-
-  /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
-  async post(sender: Sender, { event, payload, persist }: PostedMessage): Promise<Unposted | null> {
-    const admission = await judge(this.#name, { session: "", ...sender }, this.#access);
-    // Only now: a block may have come while PostgreSQL was asked.
-    await this.#blocksKnown();
-    const { role, user, principal } = sender;
-    if (this.#clients.blocks.of({ role, user, all: principal.claims }, Date.now())) return { reason: "blocked" };
-    if (!admission.ok) {
-      const reason = isOfCode("Unauthorized", admission.reason) ? "unauthorized" : "unavailable";
-      return { reason, ...(admission.moved && { moved: admission.moved }) };
-    }
-    const { broadcast, persistence } = (admission.rights ?? allRights).write;
-    if (broadcast !== "granted") return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
-    const most = admission.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
-    if (exceeds(payload, most)) return { reason: "payload_size_exceeded" };
-    const body = broadcastBody(event, payload);
-    const { id } = this.#core.publish({ name: event, body, sender: user });
-    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist.ttl);
-    return null;
   }
 
   /** Keeps a message in the database. It was sent and is in the ring, so a database that is away is only noted. */

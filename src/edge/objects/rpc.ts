@@ -60,6 +60,12 @@ export interface Totals {
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
 export type Sender = Required<Omit<Joiner, "session" | "viewer">>;
 
+/** A message that was sent. */
+export interface Published {
+  id: string;
+  position: Position;
+}
+
 /** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
   event: string;
@@ -67,9 +73,12 @@ export interface PostedMessage {
   persist?: Persist | undefined;
 }
 
-/** Why a broadcast was not sent, `blocked` anywhere; `moved` says in which room of the name it belongs. */
+/**
+ * Why a broadcast was not sent: its sender is `banned` from this channel, or `blocked` everywhere. `moved` says in which
+ * room of the name it belongs.
+ */
 export interface Unposted {
-  reason: "blocked" | "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
+  reason: "blocked" | "banned" | "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
   moved?: "public" | "private";
 }
 
@@ -89,8 +98,11 @@ export interface HolderRpc {
 
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
 export interface ChannelRpc extends HolderRpc {
-  /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
-  publish(message: { event: string; payload: string; sender?: string }): Promise<{ id: string; position: Position }>;
+  /**
+   * Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. With
+   * a `sender` it is sent only if that user might send it.
+   */
+  publish(message: { event: string; payload: string; sender?: string }): Promise<Published | Unposted>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
