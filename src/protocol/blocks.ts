@@ -10,6 +10,11 @@ export interface Block {
   readonly reason: string | null;
 }
 
+/** What somebody is told who is kept out: with the reason, where one was given. */
+export function withReason(what: string, { reason }: { readonly reason: string | null }): string {
+  return reason === null ? what : `${what}: ${reason}`;
+}
+
 /** All blocks that stand. Of two lists the one of the higher revision counts, whichever arrives last. */
 export interface BlockList {
   readonly revision: number;

@@ -58,3 +58,47 @@ test("a revoked token of the service role opens nothing: no admin API, no broadc
   expect([await bans(), await broadcast()]).toEqual([401, 403]);
   await expect(connect()).rejects.toThrow("403");
 });
+
+/** Calls the admin API, where PostgreSQL is away. */
+async function admin(method: string, path: string, body?: object): Promise<unknown> {
+  const headers = { apikey: await token("service_role"), "content-type": "application/json" };
+  const init = { method, headers, ...(body && { body: JSON.stringify(body) }) };
+  const response = await exports.default.fetch(`http://edge/admin/v1${path}`, init);
+  expect(response.status).toBe(200);
+  return response.json();
+}
+
+test("a channel ban is made, listed and lifted while PostgreSQL is away, and its reason is told", async () => {
+  const topic = await openChannel("away");
+  const ann = await Client.connect("/realtime/v1/websocket", "authenticated", { sub: "ann-away" });
+  await ann.join(topic);
+  expect(await admin("PUT", "/users/ann-away/ban", { channel: "away", reason: "spam" })).toMatchObject({
+    ...{ channel: "away", used: true, reason: "spam" },
+  });
+  const told = await ann.frame(([, , , event]) => event === "system");
+  expect(told[4]).toMatchObject({ message: "You are banned from this Channel: spam" });
+  await ann.frame(([, , , event]) => event === "phx_close");
+  const { response } = await ann.reply(ann.send(topic, "phx_join", { config: {} }));
+  expect(response).toEqual({ reason: "Unauthorized: You are banned from this Channel: spam" });
+  expect(await admin("GET", "/bans?channel=away")).toMatchObject([{ id: "ann-away", until: null, reason: "spam" }]);
+  expect(await admin("POST", "/users/ann-away/kick", { channel: "away" })).toMatchObject({ connections: 0 });
+  expect(await admin("DELETE", "/users/ann-away/ban?channel=away")).toMatchObject({ lifted: true });
+});
+
+test("a ban from a channel that nobody uses is made, and that is said", async () => {
+  expect(await admin("PUT", "/users/ann/ban", { channel: "generall" })).toMatchObject({ used: false });
+  expect(await admin("PUT", "/users/ann-elsewhere/ban", {})).toMatchObject({ used: true });
+});
+
+test("the bans of a registered channel end with it, those of an open one do not", async () => {
+  const room = env.CHANNEL.getByName("public:ended");
+  await room.ban("ann", { until: null, reason: null });
+  await room.configure(null);
+  expect(Object.keys(await room.bans())).toEqual(["ann"]);
+  await openChannel("ended");
+  await room.configure(null);
+  expect(await room.bans()).toEqual({});
+  await room.ban("bob", { until: null, reason: null });
+  await room.configure(null);
+  expect(Object.keys(await room.bans())).toEqual(["bob"]);
+});

@@ -2,7 +2,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { isPrivateType, judge } from "../../channel/admission.ts";
 import { Channel as ChannelCore } from "../../channel/channel.ts";
-import type { Link } from "../../channel/ports.ts";
+import type { Ban, Link } from "../../channel/ports.ts";
 import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
@@ -313,8 +313,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#holder.tell(true);
   }
 
-  async ban(user: string, until: number | null): Promise<boolean> {
-    const added = this.#access.bans.add(user, until);
+  async ban(user: string, ban: Ban): Promise<boolean> {
+    const added = this.#access.bans.add(user, ban);
     if (added) this.#core.reauthorize([user]);
     return added;
   }
@@ -323,7 +323,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return this.#access.bans.delete(user);
   }
 
-  async bans(): Promise<Record<string, number | null>> {
+  async bans(): Promise<Record<string, Ban>> {
     return this.#access.bans.standing;
   }
 
@@ -344,7 +344,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const before: Told | null | undefined = kept === undefined ? undefined : JSON.parse(kept);
     this.#store.set("told", JSON.stringify(told));
     if (told === null) {
-      this.#access.bans.clear();
+      // Those of an open channel are nobody's who has deleted it.
+      if (before) this.#access.bans.clear();
       if (before !== null) this.#core.clear("The channel was deleted", false);
     } else if (before && before.id !== told.id) this.#core.clear("The channel was deleted and made again", true);
     else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {

@@ -1,5 +1,6 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
 
+import type { Ban } from "../../channel/ports.ts";
 import type { Block, BlockList } from "../../protocol/blocks.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Persist } from "../../protocol/persist.ts";
@@ -109,12 +110,12 @@ export interface ChannelRpc extends HolderRpc {
   archive(): Promise<boolean>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. */
   track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
-  /** Keeps a user out of this room until a time (unix ms; null: for good). False: there are too many bans. */
-  ban(user: string, until: number | null): Promise<boolean>;
+  /** Keeps a user out of this room. False: there are too many bans. */
+  ban(user: string, ban: Ban): Promise<boolean>;
   /** False: they were not banned. */
   unban(user: string): Promise<boolean>;
-  /** Who is banned here, until when. */
-  bans(): Promise<Record<string, number | null>>;
+  /** Who is banned here. */
+  bans(): Promise<Record<string, Ban>>;
   /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
   expirePresence(ms: number): Promise<number>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
