@@ -306,11 +306,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return found.filter(({ at }) => since === undefined || at >= since).map((message) => storedMessage(epoch, message));
   }
 
-  async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void> {
+  async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean> {
     const { user, status, metadata } = entry;
-    if (status === "offline") this.#core.untrackUser(user, metadata);
-    else this.#core.trackUser(user, status, metadata);
     this.#holder.tell(true);
+    if (status === "offline") return this.#core.untrackUser(user, metadata);
+    this.#core.trackUser(user, status, metadata);
+    return true;
   }
 
   async ban(user: string, ban: Ban): Promise<boolean> {

@@ -137,8 +137,7 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     const set = await this.#askChannels(async (channel) => {
       const entry = (await channel.presence()).find(({ key }) => key === user);
       if (entry === undefined || entry.status === "offline") return 0;
-      await channel.track({ user, status: "offline" });
-      return 1;
+      return (await channel.track({ user, status: "offline" })) ? 1 : 0;
     });
     return sum(set);
   }

@@ -108,8 +108,8 @@ export interface ChannelRpc extends HolderRpc {
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
   archive(): Promise<boolean>;
-  /** Tracks a user without a socket. `metadata` absent keeps what was there. */
-  track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
+  /** Tracks a user without a socket. `metadata` absent keeps what was there. False: not offline, their socket is open. */
+  track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean>;
   /** Keeps a user out of this room. False: there are too many bans. */
   ban(user: string, ban: Ban): Promise<boolean>;
   /** False: they were not banned. */
@@ -147,7 +147,7 @@ export interface DirectoryRpc {
   presence(query: { user?: string }): Promise<PresenceEntry[]>;
   /** See ChannelRpc, for all channels. */
   expirePresence(ms: number): Promise<number>;
-  /** Marks a user offline in every channel where they are tracked; answers in how many. */
+  /** Marks a user offline in every channel where they are tracked without a socket; answers in how many. */
   setOffline(user: string): Promise<number>;
   /** What objects have counted in the last 24 hours. */
   totals(): Promise<Totals>;
