@@ -28,6 +28,11 @@ export class Blocks {
   #revision = 0;
   #blocks = new Map<string, Block>();
 
+  /** Of the list that counts; 0: none has been heard of. */
+  get revision(): number {
+    return this.#revision;
+  }
+
   /** Takes the blocks that stand now in place of those before; a list that was overtaken by a newer one is ignored. */
   set({ revision, blocks }: BlockList): void {
     if (revision < this.#revision) return;

@@ -1,7 +1,11 @@
 // Blocks where they are kept and enforced: banned users and revoked tokens, on every way in.
-import { evictDurableObject } from "cloudflare:test";
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
-import { expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { blockTables, KeptBlocks } from "../../src/edge/objects/block-store.ts";
+import { Directory } from "../../src/edge/objects/directory.ts";
+import { Tables } from "../../src/edge/objects/tables.ts";
+import type { Block } from "../../src/protocol/blocks.ts";
 import { Client, openChannel, token } from "./clients.ts";
 
 const directory = env.DIRECTORY.getByName("directory");
@@ -30,7 +34,7 @@ test.each([
 });
 
 test("every change of the blocks has a higher revision, in the next life of the directory too", async () => {
-  const revision = async () => (await directory.report("gateway", "nobody", false)).revision;
+  const revision = async () => (await directory.report("gateway", "nobody", false, -1))?.revision ?? 0;
   const before = await revision();
   await directory.block({ kind: "user", id: "revised", until: null, reason: null });
   const blocked = await revision();
@@ -101,4 +105,41 @@ test("the bans of a registered channel end with it, those of an open one do not"
   await room.ban("bob", { until: null, reason: null });
   await room.configure(null);
   expect(Object.keys(await room.bans())).toEqual(["bob"]);
+});
+
+describe("what an object has heard of the blocks", () => {
+  test("is kept for its next life, however much it is, and the newest of it", async () => {
+    await runInDurableObject(env.DIRECTORY.getByName("kept-blocks"), (_, { storage }) => {
+      const tables = () => new Tables(storage.sql, blockTables);
+      const many = Array.from({ length: 10_000 }, (_, n): Block => {
+        return { kind: "user", id: `${n} ${"\u0939".repeat(190)}`, until: n, reason: "x".repeat(100) };
+      });
+      expect(new KeptBlocks(tables()).list).toEqual({ revision: 0, blocks: [] });
+      for (const list of [
+        { revision: 7, blocks: many },
+        { revision: 8, blocks: many.slice(1) },
+        { revision: 9, blocks: [] },
+      ]) {
+        new KeptBlocks(tables()).put(list);
+        expect(new KeptBlocks(tables()).list).toEqual(list);
+      }
+    });
+  });
+
+  test("holds from its wake on, and is not sent to it again", async () => {
+    const object = env.CHANNEL.getByName(`public:woken`);
+    const topic = await openChannel("woken");
+    await directory.block({ kind: "user", id: "woken", until: null, reason: null });
+    const path = "/realtime/v1/channels/woken/websocket";
+    const client = await Client.connect(path);
+    const report = vi.spyOn(Directory.prototype, "report");
+    await evictDurableObject(object);
+    await client.join(topic);
+    const key = await token("authenticated", { sub: "woken" });
+    const { response } = await client.reply(client.send(topic, "phx_join", { config: {}, access_token: key }));
+    expect(response).toEqual({ reason: "Unauthorized: You are banned" });
+    expect(report.mock.results.map(({ value }) => value)).toEqual([null]);
+    report.mockRestore();
+    client.close();
+  });
 });

@@ -20,6 +20,7 @@ import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
+import { blockTables, KeptBlocks } from "./block-store.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
@@ -76,6 +77,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #clients: GatewayCore;
   readonly #teller: Teller;
   readonly #holder: Holder;
+  readonly #keptBlocks: KeptBlocks;
   readonly #sockets = new WeakMap<WebSocket, Known>();
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -84,12 +86,14 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const name = parseObjectName(this.#objectName);
     if (name === undefined) throw new Error(`"${this.#objectName}" names no channel`);
     const timers = this.#timers;
-    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
+    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables, ...blockTables]);
+    this.#keptBlocks = new KeptBlocks(tables);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
     this.#holder = new Holder(ctx, async (holds) => {
-      const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds);
-      if (holds) enforce(this.#clients, blocks);
+      const { revision } = this.#clients.blocks;
+      const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds, revision);
+      if (holds && blocks !== null) this.#enforce(blocks);
     });
     this.#core = new ChannelCore(
       name,
@@ -124,7 +128,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
           ? this.#ownLink(events)
           : openLink(env.CHANNEL, object, DIRECT + this.#objectName, events),
     });
-    // What is to be kept out is in memory alone.
+    enforce(this.#clients, this.#keptBlocks.list);
+    // There may be newer ones.
     if (this.#clients.sessions.size > 0) this.#holder.tell(true);
   }
 
@@ -367,6 +372,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async enforce(blocks: BlockList): Promise<void> {
+    this.#enforce(blocks);
+  }
+
+  #enforce(blocks: BlockList): void {
+    if (blocks.revision <= this.#clients.blocks.revision) return;
+    this.#keptBlocks.put(blocks);
     enforce(this.#clients, blocks);
   }
 
