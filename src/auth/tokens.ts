@@ -1,6 +1,7 @@
 // Tokens: what a client shows at the door, turned into claims (protocol.md §1.3).
 import { compactVerify, decodeJwt, decodeProtectedHeader, errors } from "jose";
 import type { Claims } from "../protocol/claims.ts";
+import type { JoinError } from "../protocol/errors.ts";
 import { isObject } from "../protocol/json.ts";
 import type { Jwk, KeySet } from "./key-set.ts";
 
@@ -18,7 +19,10 @@ export interface Keys {
 
 export type RequiredClaims = Readonly<Record<string, string | number | boolean>>;
 
-export type TokenErrorCode = "InvalidJWTToken" | "MalformedJWT" | "JwtSignatureError" | "JwtSignerError";
+export type TokenErrorCode = Extract<
+  JoinError,
+  "InvalidJWTToken" | "MalformedJWT" | "JwtSignatureError" | "JwtSignerError"
+>;
 
 /** A token that is refused. `code: message` is the reason of a join's error reply, `message` alone the upgrade's body. */
 export class TokenError extends Error {

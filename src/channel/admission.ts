@@ -1,4 +1,6 @@
 // Admission: who may be in a channel, and do what. The type of a registered channel decides, whatever the join says.
+import { withReason } from "../protocol/blocks.ts";
+import { reasonOf } from "../protocol/errors.ts";
 import { type Admission, type Joiner, NOT_CAPTURED, type Refusal } from "../protocol/link.ts";
 import { mayJoin, type Rights } from "../protocol/rights.ts";
 import type { ObjectName } from "../protocol/topics.ts";
@@ -33,9 +35,8 @@ export async function judge(
   access: ChannelAccess,
   { notBefore = 0, entering = false }: Asking = {},
 ): Promise<Admission> {
-  if (joiner.role !== "service_role" && access.isBanned(joiner.user)) {
-    return refuse("Unauthorized: You are banned from this Channel");
-  }
+  const ban = joiner.role === "service_role" ? undefined : access.banOf(joiner.user);
+  if (ban !== undefined) return refuse(reasonOf("Unauthorized", withReason("You are banned from this Channel", ban)));
   try {
     if (kind === "feed") return (await access.table()) !== null ? { ok: true } : refuse(NOT_CAPTURED);
     // First, where it is needed: its answer tells the registration too.
@@ -73,7 +74,9 @@ export function isPrivateType(type: ChannelType): boolean {
 }
 
 /** The refusal of who cannot be judged. */
-export const away = refuse("UnableToConnectToProject: Realtime was unable to connect to the project database");
+export const away = refuse(
+  reasonOf("UnableToConnectToProject", "Realtime was unable to connect to the project database"),
+);
 
 function refuse(reason: string): Refusal {
   return { ok: false, reason };
@@ -81,5 +84,5 @@ function refuse(reason: string): Refusal {
 
 /** The refusal of who may not read, in the words that applications match (protocol.md §3.5). */
 export function unauthorized(sub: string): Refusal {
-  return refuse(`Unauthorized: You do not have permissions to read from this Channel topic: ${sub}`);
+  return refuse(reasonOf("Unauthorized", `You do not have permissions to read from this Channel topic: ${sub}`));
 }

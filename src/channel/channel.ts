@@ -22,7 +22,7 @@ import { Feed } from "./feed.ts";
 import { Listeners } from "./listeners.ts";
 import { Parcel } from "./parcel.ts";
 import type { ChannelPorts, Link } from "./ports.ts";
-import { Presence, withoutRefs } from "./presence.ts";
+import { Presence, whoIs, withoutRefs } from "./presence.ts";
 import { RecentIds } from "./recent-ids.ts";
 import { Ring } from "./ring.ts";
 import { Sequence } from "./sequence.ts";
@@ -473,12 +473,14 @@ export class Channel {
     return isObject(metadata) ? metadata : {};
   }
 
-  /** Marks a user tracked without a socket as offline. With a socket open they stay what the socket says. */
-  untrackUser(user: string, metadata: Record<string, unknown> | undefined): void {
+  /** Marks a user tracked without a socket as offline. False: with a socket open they stay what that says. */
+  untrackUser(user: string, metadata: Record<string, unknown> | undefined): boolean {
     const now = this.#ports.timers.now();
     const kept = metadata ?? this.#metadataOf(user);
     this.#tell(this.presence.drop((member) => member.session === null && member.user === user, now));
+    if (this.presence.list().some((member) => whoIs(member) === user)) return false;
     this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
+    return true;
   }
 
   /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */

@@ -27,8 +27,15 @@ export function requireRole(role?: string) {
     if (role !== undefined && claims.role !== role) {
       return c.json({ message: "Forbidden", error: `this needs a key of the role ${role}` }, 403);
     }
+    if (await isRevoked(claims, c.env))
+      return c.json({ message: "Unauthorized", error: "Token has been revoked" }, 401);
     c.set("claims", claims);
     await next();
     return undefined;
   });
+}
+
+/** Rejects when the directory cannot say. Keys and tokens without a `jti` cannot be revoked. */
+async function isRevoked({ all }: Claims, { DIRECTORY }: Env): Promise<boolean> {
+  return typeof all.jti === "string" && DIRECTORY.getByName("directory").isRevoked(all.jti);
 }

@@ -87,7 +87,9 @@ broadcasts.post("/", async (c) => {
   if (!spend(c, given.length)) return tooMany(c, reduce, given.length);
   const batch = z.array(messageSchema).parse(given);
   const sender = senderOf(c.var.claims, c.req.raw.headers);
-  return (await sendAll(c.env, sender, batch)) ? c.body(null, 202) : unavailable(c);
+  const outcomes = await sendAll(c.env, sender, batch);
+  if (outcomes.has("blocked")) return c.json({ message: "Unauthorized" }, 403);
+  return outcomes.has("unavailable") ? unavailable(c) : c.body(null, 202);
 });
 
 /** One message; the body is its payload, JSON or bytes. */
@@ -121,6 +123,8 @@ broadcasts.post("/:topic/events/:event", async (c) => {
   switch (await send(c.env, sender, { sub, event, payload, private: isPrivate, persist })) {
     case "sent":
       return c.body(null, 202);
+    case "blocked":
+    case "banned":
     case "unauthorized":
       return c.json({ message: "Unauthorized" }, 403);
     case "rls_policy_error":
@@ -182,8 +186,12 @@ function persistOf(query: URLSearchParams): Persist | undefined | "invalid" {
   return parsePersist(text === "true" ? true : text === "false" ? false : text);
 }
 
-/** Sends a batch, each topic's messages in their order. False: somebody's right to send could not be looked up. */
-async function sendAll(env: Env, sender: Sender, batch: readonly z.infer<typeof messageSchema>[]): Promise<boolean> {
+/** Sends a batch, each topic's messages in their order; answers what became of them. */
+async function sendAll(
+  env: Env,
+  sender: Sender,
+  batch: readonly z.infer<typeof messageSchema>[],
+): Promise<ReadonlySet<Outcome>> {
   const topics = Map.groupBy(batch, (message) => roomObject(message.topic, message.private));
   const outcomes = await Promise.all(
     [...topics.values()].map(async (topic) => {
@@ -195,7 +203,7 @@ async function sendAll(env: Env, sender: Sender, batch: readonly z.infer<typeof 
       return outcomes;
     }),
   );
-  return !outcomes.flat().includes("unavailable");
+  return new Set(outcomes.flat());
 }
 
 type Outcome = "sent" | Unposted["reason"];

@@ -32,7 +32,7 @@ moderation.post("/:channel", async (c) => {
   if (!spend(c, 1)) return tooMany(c, "Too many requests");
   // No gateway has kept out who is banned.
   const blocks = new Blocks();
-  blocks.set(await env.DIRECTORY.getByName("directory").blocks());
+  blocks.set({ revision: 1, blocks: await env.DIRECTORY.getByName("directory").blocks() });
   const block = blocks.of(claims, Date.now());
   if (block !== undefined) throw new Problem("not_allowed", `Unauthorized: ${refusalFor(block)}`);
   const act: unknown = await c.req.json().catch(() => undefined);

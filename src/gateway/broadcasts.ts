@@ -1,4 +1,5 @@
 // Broadcasts from clients: checked, given an id, and handed to the channel (protocol.md §6).
+import type { BroadcastError } from "../protocol/errors.ts";
 import { type ClientFrame, UserBroadcast } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
 import { type Body, broadcastBody } from "../protocol/link.ts";
@@ -10,7 +11,7 @@ import type { Membership } from "./membership.ts";
 /** Handles a `broadcast` frame. Who asked for acks hears of every failure by reply, others by a system message. */
 export function handleBroadcast(gateway: Gateway, membership: Membership, frame: ClientFrame): void {
   const { session, room, claims, ack, rights } = membership;
-  const refuse = (code: string, message: string): void => {
+  const refuse = (code: BroadcastError, message: string): void => {
     if (ack) gateway.reply(session, frame, "error", { error: code });
     else gateway.system(membership, "broadcast", "error", message);
   };
@@ -49,7 +50,7 @@ export function handleBroadcast(gateway: Gateway, membership: Membership, frame:
 function isOverRate(
   gateway: Gateway,
   { rates: { messages }, limits, ack }: Membership,
-  refuse: (code: string, message: string) => void,
+  refuse: (code: BroadcastError, message: string) => void,
 ): boolean {
   const now = gateway.now();
   if (messages.take(now)) return false;

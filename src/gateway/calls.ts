@@ -1,4 +1,5 @@
 // Calls: what a gateway has asked a channel and not yet heard the answer of.
+import { reasonOf } from "../protocol/errors.ts";
 import { MAX_CALLS } from "../protocol/limits.ts";
 import type { Down, Up } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
@@ -38,14 +39,14 @@ export class Calls {
   /** Takes a call up and answers it with its number; undefined, and an error as the answer, when too many wait. */
   add(draft: CallDraft, answer: (down: Answer | Error) => void): Call | undefined {
     if (this.#pending.size >= MAX_CALLS) {
-      answer(new Error("RealtimeRestarting: Realtime is restarting, please standby"));
+      answer(new Error(reasonOf("RealtimeRestarting", "Realtime is restarting, please standby")));
       return undefined;
     }
     const call = this.#next++;
     const up: Call = { ...draft, call };
     const cancel = this.#timers.after(TIMEOUT_MS, () => {
       this.#pending.delete(call);
-      answer(new Error("TimeoutOnRpcCall: Node request timeout"));
+      answer(new Error(reasonOf("TimeoutOnRpcCall", "Node request timeout")));
     });
     this.#pending.set(call, { up, cancel, answer });
     return up;

@@ -1,19 +1,20 @@
 // Control: what an administrator has done to the sockets of a gateway.
-import type { Block } from "../protocol/blocks.ts";
+import { type Block, type BlockList, withReason } from "../protocol/blocks.ts";
 import { type Close, closes } from "../protocol/closes.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Membership } from "./membership.ts";
 import type { Session } from "./session.ts";
 
 /** Takes the blocks that stand now, and ends whatever they forbid. */
-export function enforce(gateway: Gateway, blocks: readonly Block[]): void {
+export function enforce(gateway: Gateway, blocks: BlockList): void {
   gateway.blocks.set(blocks);
   const now = gateway.now();
   for (const session of [...gateway.sessions.values()]) {
     const block = gateway.blocks.of(session.claims, now);
     if (block !== undefined) gateway.end(session, closeFor(block));
     else {
-      // A channel may have been joined with another token than the socket was opened with.
+      // A channel may have been joined with another token than the socket was opened with. What is under way is looked at
+      // when it comes through.
       for (const membership of joined(session)) {
         const own = gateway.blocks.of(membership.claims, now);
         if (own !== undefined) gateway.putOut(membership, refusalFor(own));
@@ -28,9 +29,8 @@ export function closeFor({ kind }: Block): Close {
 }
 
 /** What somebody is told who is blocked. */
-export function refusalFor({ kind, reason }: Block): string {
-  const what = kind === "user" ? "You are banned" : "Token has been revoked";
-  return reason === null ? what : `${what}: ${reason}`;
+export function refusalFor(block: Block): string {
+  return withReason(block.kind === "user" ? "You are banned" : "Token has been revoked", block);
 }
 
 /** Ends one socket. False: it is not here. */
@@ -44,9 +44,13 @@ export function disconnect(gateway: Gateway, id: string): boolean {
 /** Ends a user's sockets, or puts them out of one channel (by its name); answers how many sockets that were. */
 export function kick(gateway: Gateway, user: string, channel: string | undefined, reason: string): number {
   let count = 0;
+  const isMeant = (topic: string): boolean => channel === undefined || topic === `realtime:${channel}`;
   for (const session of [...gateway.sessions.values()]) {
+    for (const [name, topic] of session.topics) {
+      if (topic.state === "joining" && isMeant(name)) topic.kicked.set(user, reason);
+    }
     const memberships = joined(session).filter(
-      ({ claims, topic }) => claims.user === user && (channel === undefined || topic === `realtime:${channel}`),
+      ({ claims, tokens, topic }) => (claims.user === user || tokens.coming?.user === user) && isMeant(topic),
     );
     if (channel === undefined && session.claims.user === user) gateway.end(session, closes.kicked);
     else if (memberships.length > 0) for (const membership of memberships) gateway.putOut(membership, reason);

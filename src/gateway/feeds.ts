@@ -1,5 +1,7 @@
 // Feeds: opened for the subscriptions of a join before it is answered, and again later where they could not be had.
+
 import type { Claims } from "../protocol/claims.ts";
+import { isOfCode, reasonOf } from "../protocol/errors.ts";
 import { type Joined, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { type Binding, resolveBinding } from "./bindings.ts";
@@ -110,12 +112,12 @@ export async function awaitFeeds(
     late = true;
   }
   const waited = `Timed out after ${timeout}ms waiting for the postgres_changes subscription`;
-  return { refusal: `PostgresChangesSubscribeTimeout: ${waited}` };
+  return { refusal: reasonOf("PostgresChangesSubscribeTimeout", waited) };
 }
 
 /** The reason for which a join that waits is refused, where any other would be told this message (protocol.md §3.5). */
 export function forConfiguration(message: string): string {
-  return `RealtimeDisabledForConfiguration: ${message}`;
+  return reasonOf("RealtimeDisabledForConfiguration", message);
 }
 
 /** What retrying needs of the gateway beyond that. */
@@ -229,7 +231,7 @@ function asking(host: FeedHost, who: Subscriber, holds: Holds): Ask {
 
 async function openSoon(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): Promise<Outcome> {
   const outcome = await withLimit(host.timers, openFeed(host, who, wish, ask), PATIENCE_MS);
-  return outcome ?? { unreachable: "TimeoutOnRpcCall: Node request timeout" };
+  return outcome ?? { unreachable: reasonOf("TimeoutOnRpcCall", "Node request timeout") };
 }
 
 async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): Promise<Outcome> {
@@ -243,7 +245,7 @@ async function openFeed(host: FeedHost, who: Subscriber, wish: Wish, ask: Ask): 
         : { binding: await resolveBinding(wish, joined.table, who.claims, who.session.questions) };
     }
     if (joined.reason === NOT_CAPTURED) return { absent: notCapturedMessage(wish) };
-    return joined.reason.startsWith("Unauthorized") ? { refused: joined.reason } : { unreachable: joined.reason };
+    return isOfCode("Unauthorized", joined.reason) ? { refused: joined.reason } : { unreachable: joined.reason };
   } catch (error) {
     if (error instanceof WishRefused) return { refused: error.message };
     return UNREACHABLE;
@@ -258,7 +260,7 @@ async function isCaptured({ postgres, timers }: FeedHost, { schema, table }: Wis
 }
 
 const UNREACHABLE = {
-  unreachable: "UnableToConnectToProject: Realtime was unable to connect to the project database",
+  unreachable: reasonOf("UnableToConnectToProject", "Realtime was unable to connect to the project database"),
 };
 
 /** What a promise gives, or undefined when that takes longer than `ms`. */

@@ -4,6 +4,7 @@ import { Blocks } from "../protocol/blocks.ts";
 import type { Claims } from "../protocol/claims.ts";
 import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
+import { reasonOf } from "../protocol/errors.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
 import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
@@ -29,7 +30,7 @@ import { Questions } from "./questions.ts";
 import { membershipRates, sessionRates } from "./rates.ts";
 import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
-import type { Session, SessionRecord } from "./session.ts";
+import type { Joining, Session, SessionRecord } from "./session.ts";
 import { newTokens, reauthorize, refreshToken } from "./standing.ts";
 import { SWEEP_MS, secondsLate, sweep, watchExpiry } from "./sweep.ts";
 import type { Stored } from "./under-way.ts";
@@ -179,7 +180,7 @@ export class Gateway implements RoomEvents {
   /** Keeps a frame until the join of its topic is answered. */
   #queue(session: Session, waiting: (() => void)[], frame: ClientFrame, length: number): void {
     if (waiting.length >= MAX_QUEUED_FRAMES || session.queued + length > this.limits.frameBytes) {
-      const reason = "TooManyFrames: Too many frames before the join was answered";
+      const reason = reasonOf("TooManyFrames", "Too many frames before the join was answered");
       return this.reply(session, frame, "error", { reason });
     }
     session.queued += length;
@@ -226,16 +227,26 @@ export class Gateway implements RoomEvents {
   }
 
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
-    if (token !== undefined) return this.#unblocked(await this.#ports.verify(token));
-    const late = secondsLate(session.claims, this.now());
-    if (late < 0) return this.#unblocked(session.claims);
-    throw new JoinRefused(`InvalidJWTToken: Token has expired ${Math.round(late)} seconds ago`);
+    const claims = token === undefined ? this.#unexpired(session.claims) : await this.#ports.verify(token);
+    await this.#ports.blocksKnown().catch((error: unknown) => {
+      this.#ports.log("blocks not known", { session: session.id, reason: String(error) });
+      throw new JoinRefused(reasonOf("RealtimeRestarting", "Realtime is restarting, please standby"));
+    });
+    const refusal = this.refusalOf(claims);
+    if (refusal !== undefined) throw new JoinRefused(reasonOf("Unauthorized", refusal));
+    return claims;
   }
 
-  #unblocked(claims: Claims): Claims {
+  #unexpired(claims: Claims): Claims {
+    const late = secondsLate(claims, this.now());
+    if (late < 0) return claims;
+    throw new JoinRefused(reasonOf("InvalidJWTToken", `Token has expired ${Math.round(late)} seconds ago`));
+  }
+
+  /** What stands against the bearer of these claims; undefined: nothing. */
+  refusalOf(claims: Claims): string | undefined {
     const block = this.blocks.of(claims, this.now());
-    if (block !== undefined) throw new JoinRefused(`Unauthorized: ${refusalFor(block)}`);
-    return claims;
+    return block && refusalFor(block);
   }
 
   viewerOf(claims: Claims): Promise<Viewer> {
@@ -246,21 +257,27 @@ export class Gateway implements RoomEvents {
     const topic = parseTopic(frame.topic);
     if ("reason" in topic) return this.reply(session, frame, "error", topic);
     if (!session.rates.joins.take(this.now())) {
-      return this.reply(session, frame, "error", { reason: "ClientJoinRateLimitReached: Too many joins per second" });
+      const reason = reasonOf("ClientJoinRateLimitReached", "Too many joins per second");
+      return this.reply(session, frame, "error", { reason });
     }
     const before = session.topics.get(frame.topic);
     if (before?.state === "joined") this.#leave(before.membership);
     if (session.topics.size >= this.limits.channels) {
-      return this.reply(session, frame, "error", { reason: "ChannelRateLimitReached: Too many channels" });
+      const reason = reasonOf("ChannelRateLimitReached", "Too many channels");
+      return this.reply(session, frame, "error", { reason });
     }
-    const joining = { state: "joining", joinRef: frame.joinRef, waiting: [] as (() => void)[] } as const;
+    const joining: Joining = { state: "joining", joinRef: frame.joinRef, waiting: [], kicked: new Map() };
     session.topics.set(frame.topic, joining);
     // A client that has left, or joined again, meanwhile gets no answer to this join any more.
     const current = (): boolean => session.topics.get(frame.topic) === joining && this.sessions.has(session.id);
     join(this, session, frame, topic, (admitted) => {
-      if (current()) this.#admit(session, frame, admitted);
+      const { claims, room } = admitted;
+      // They may have been banned or kicked meanwhile.
+      const refusal = this.refusalOf(claims) ?? joining.kicked.get(claims.user ?? "");
+      if (current() && refusal === undefined) this.#admit(session, frame, admitted);
       // Nothing to undo at the channel, where the session may be a member by another join.
-      else admitted.room.release();
+      else room.release();
+      return refusal;
     })
       .catch((error: unknown) => {
         if (!current()) return;

@@ -1,6 +1,7 @@
 // Joining: from a `phx_join` frame to a membership, or to an error reply that says why not.
 
 import type { Claims } from "../protocol/claims.ts";
+import { reasonOf } from "../protocol/errors.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
 import { MAX_REGEXES, MAX_TERMS } from "../protocol/limits.ts";
@@ -39,17 +40,18 @@ export class JoinRefused extends Error {
 
 /**
  * Runs a join. `admitted` runs in the turn in which the channel's answer arrives, so that no message falls between the
- * reply and the first delivery. Rejects with JoinRefused.
+ * reply and the first delivery; it answers what stands against the joiner by then. Rejects with JoinRefused.
  */
 export async function join(
   host: JoinHost,
   session: Session,
   frame: ClientFrame,
   topic: ParsedTopic,
-  admitted: (result: Admitted) => void,
+  admitted: (result: Admitted) => string | undefined,
 ): Promise<void> {
   const request = parseJoin(frame.payload);
-  if (request.replay === "invalid") throw new JoinRefused("UnableToReplayMessages: Replay params are not valid");
+  if (request.replay === "invalid")
+    throw new JoinRefused(reasonOf("UnableToReplayMessages", "Replay params are not valid"));
   const { replay } = request;
   const claims = await host.claimsOf(session, request.token);
   const viewer = await host.viewerOf(claims);
@@ -72,8 +74,9 @@ export async function join(
           // Both spellings may have been on their way.
           const joined = answer.ok ? (joinedAs(room, session, frame.topic) ?? answer) : answer;
           const { named } = asked;
-          if (joined.ok) admitted({ room, request, claims, viewer, presenceKey, opened, named, joined });
-          resolve(joined.ok ? undefined : joined);
+          if (!joined.ok) return resolve(joined);
+          const refused = admitted({ room, request, claims, viewer, presenceKey, opened, named, joined });
+          resolve(refused === undefined ? undefined : { ok: false, reason: reasonOf("Unauthorized", refused) });
         });
       });
     };
@@ -90,7 +93,10 @@ export async function join(
 function joinedAs(room: Room, session: Session, topic: string): Extract<Joined, { ok: false }> | undefined {
   const member = room.members.get(session.id);
   if (member === undefined || member.topic === topic) return undefined;
-  return { ok: false, reason: `TopicAlreadyJoined: This socket has joined the same feed as ${member.topic}` };
+  return {
+    ok: false,
+    reason: reasonOf("TopicAlreadyJoined", `This socket has joined the same feed as ${member.topic}`),
+  };
 }
 
 /**

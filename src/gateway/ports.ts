@@ -112,6 +112,8 @@ export interface GatewayPorts {
   readonly limits: Limits;
   /** Verifies a token. Throws an error whose `code` and `message` the client may see. */
   verify(token: string): Promise<Claims>;
+  /** Resolves once every block is known here. Rejects when nobody can say: then nobody may be let in. */
+  blocksKnown(): Promise<void>;
   /** Tells of something worth knowing that no client is to be told. */
   log(event: string, details: Record<string, string | number>): void;
 }

@@ -1,4 +1,5 @@
 // Presence frames from clients: track and untrack (protocol.md §7.1).
+import { reasonOf } from "../protocol/errors.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { exceeds, isObject } from "../protocol/json.ts";
 import type { Gateway } from "./gateway.ts";
@@ -27,7 +28,7 @@ export function handlePresence(gateway: Gateway, membership: Membership, frame: 
     case "track":
       if (!isObject(meta)) return answer("Presence track payload must be a map");
       if (membership.rights.write.presence !== "granted") {
-        return answer("Unauthorized: You do not have permissions to track presence in this Channel");
+        return answer(reasonOf("Unauthorized", "You do not have permissions to track presence in this Channel"));
       }
       if (exceeds(JSON.stringify(meta), membership.limits.presenceBytes ?? gateway.limits.presenceBytes))
         return answer("Track message size exceeded");

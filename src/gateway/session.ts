@@ -39,6 +39,13 @@ export interface Session extends Omit<SessionRecord, "heartbeats"> {
 }
 
 /** A topic of a session: its join is under way, or it is joined. */
-export type Topic =
-  | { readonly state: "joining"; readonly joinRef: string | null; readonly waiting: (() => void)[] }
-  | { readonly state: "joined"; readonly membership: Membership };
+export type Topic = Joining | { readonly state: "joined"; readonly membership: Membership };
+
+export interface Joining {
+  readonly state: "joining";
+  readonly joinRef: string | null;
+  /** Frames that came for the topic, to be handled when the join is answered. */
+  readonly waiting: (() => void)[];
+  /** Users who are not to get in by this join, and why: whose it is shows when its token is verified. */
+  readonly kicked: Map<string, string>;
+}

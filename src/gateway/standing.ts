@@ -1,5 +1,6 @@
 // Standing: whether a member may stay, as tokens are renewed and rights change (protocol.md §9, §12).
 import type { Claims } from "../protocol/claims.ts";
+import { isOfCode } from "../protocol/errors.ts";
 import type { ClientFrame } from "../protocol/frames.ts";
 import { isObject } from "../protocol/json.ts";
 import type { Admission } from "../protocol/link.ts";
@@ -35,7 +36,7 @@ export function newTokens(now: number): Tokens {
   return { rate: new Rate(TOKENS_PER_MINUTE, now), taken: 0, held: undefined, coming: undefined };
 }
 
-/** Takes a new token on an open channel. One that says the same is ignored; a private channel judges its bearer anew. */
+/** Takes a new token on an open channel. One that says the same is ignored; whom it may make less welcome is judged anew. */
 export function refreshToken(gateway: Gateway, membership: Membership, frame: ClientFrame): void {
   const token = isObject(frame.payload) ? frame.payload.access_token : null;
   if (typeof token !== "string" || token.startsWith("sb_")) return;
@@ -66,9 +67,15 @@ function takeToken(gateway: Gateway, membership: Membership, token: string): voi
   const counts = (): boolean => tokens.taken === turn && gateway.stands(membership);
   gateway.claimsOf(membership.session, token).then(
     (claims) => {
-      if (!counts() || sameClaims(claims, tokens.coming ?? membership.claims)) return;
+      const before = tokens.coming ?? membership.claims;
+      if (!counts() || sameClaims(claims, before)) return;
       tokens.coming = claims;
-      void (isPrivateObject(membership.room.object)
+      const { object } = membership.room;
+      // Of a public room, whether somebody is banned there, or no member of it, depends on who they are alone.
+      const isOther = [membership.claims, before].some(
+        ({ user, role }) => user !== claims.user || role !== claims.role,
+      );
+      void (isPrivateObject(object) || (isOther && !isFeedObject(object))
         ? rejudge(gateway, membership, 0)
         : takeComing(gateway, membership));
     },
@@ -91,6 +98,8 @@ async function takeComing(gateway: Gateway, membership: Membership): Promise<voi
   if (membership.tokens.coming !== claims || !gateway.stands(membership)) return;
   // Rows must not be shown to who is not their bearer any more: the client joins again with its new token.
   if (!isKnown) return gateway.drop(membership, "phx_error", { reason: "the token could not be taken, join again" });
+  const refusal = gateway.refusalOf(claims);
+  if (refusal !== undefined) return gateway.putOut(membership, refusal);
   const before = membership.claims;
   const { bindings } = membership;
   // Subscriptions are found by their viewers.
@@ -128,6 +137,7 @@ function refuseToken(gateway: Gateway, membership: Membership, error: unknown): 
   const message = error instanceof Error ? error.message : "The token provided is not a valid JWT";
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (message.startsWith("Token has expired")) return gateway.expired(membership, message);
+  if (isOfCode("RealtimeRestarting", message)) return gateway.drop(membership, "phx_error", { reason: message });
   // That literal text is what clients have seen so far (protocol.md §4).
   gateway.putOut(membership, code === "JwtSignatureError" ? ":signature_error" : message);
 }
@@ -168,7 +178,7 @@ async function rejudge(gateway: Gateway, membership: Membership, notBefore: numb
     // In the turn of the answer: what comes right after it is for members as they are then.
     room.admit(question, (result) => {
       const counts = membership.turn === turn && gateway.stands(membership);
-      const isUnknown = !result.ok && !isRefusal(result.reason) && result.moved === undefined;
+      const isUnknown = !result.ok && !isOfCode("Unauthorized", result.reason) && result.moved === undefined;
       if (counts && !(isUnknown && patient)) settle(gateway, membership, claims, result);
       resolve(!(counts && isUnknown && patient));
     });
@@ -178,8 +188,8 @@ async function rejudge(gateway: Gateway, membership: Membership, notBefore: numb
 function settle(gateway: Gateway, membership: Membership, claims: Claims, result: Admission): void {
   if (!result.ok) {
     // Registered as the other kind of room now, or nobody could say: the client joins again and is told then.
-    if (!isRefusal(result.reason)) gateway.drop(membership, "phx_error", { reason: result.reason });
-    else gateway.putOut(membership, result.reason.slice(REFUSAL.length));
+    if (!isOfCode("Unauthorized", result.reason)) gateway.drop(membership, "phx_error", { reason: result.reason });
+    else gateway.putOut(membership, result.reason.slice("Unauthorized: ".length));
     return;
   }
   const { rights: before, tokens } = membership;
@@ -190,12 +200,6 @@ function settle(gateway: Gateway, membership: Membership, claims: Claims, result
     return gateway.putOut(membership, `You no longer have permission to read from this Channel topic: ${sub}`);
   }
   if (tokens.coming === claims) void takeComing(gateway, membership);
-}
-
-const REFUSAL = "Unauthorized: ";
-
-function isRefusal(reason: string): boolean {
-  return reason.startsWith(REFUSAL);
 }
 
 function isLost(before: Right, after: Right): boolean {

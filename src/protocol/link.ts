@@ -2,6 +2,7 @@
 //
 // A link message is a header, one line of JSON, and for messages and publishes a body that is passed on unparsed:
 // text after a newline, or bytes after the header's length in two bytes. Several messages have a list of headers.
+import { reasonOf } from "./errors.ts";
 import type { JsonText } from "./json.ts";
 import type { ChannelLimits } from "./limits.ts";
 import { decodeMessages, encodeMessages } from "./messages.ts";
@@ -94,8 +95,10 @@ export interface Principal {
 }
 
 /** Why a feed cannot be joined whose table nobody has subscribed. */
-export const NOT_CAPTURED =
-  "TableNotCaptured: No changes of this table are captured, run `nself realtime subscribe` first";
+export const NOT_CAPTURED = reasonOf(
+  "TableNotCaptured",
+  "No changes of this table are captured, run `nself realtime subscribe` first",
+);
 
 /** What a gateway says to a channel. A `call` is answered by `joined` or `done` with the same number. */
 export type Up =

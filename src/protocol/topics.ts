@@ -1,4 +1,5 @@
 // Topics: the wire name of a channel (`realtime:<sub-topic>`) and the name of the object behind it.
+import { reasonOf } from "./errors.ts";
 
 const PREFIX = "realtime:";
 const FEED_PREFIX = "table:";
@@ -18,12 +19,12 @@ export type Topic =
 export function parseTopic(wire: string): Topic | { readonly reason: string } {
   if (!wire.startsWith(PREFIX)) return { reason: "unmatched topic" };
   const sub = wire.slice(PREFIX.length);
-  if (sub === "") return { reason: "TopicNameRequired: You must provide a topic name" };
+  if (sub === "") return { reason: reasonOf("TopicNameRequired", "You must provide a topic name") };
   if (wire.length > MAX_TOPIC_LENGTH)
-    return { reason: `TopicTooLong: A topic holds at most ${MAX_TOPIC_LENGTH} characters` };
+    return { reason: reasonOf("TopicTooLong", `A topic holds at most ${MAX_TOPIC_LENGTH} characters`) };
   if (!sub.startsWith(FEED_PREFIX)) return { kind: "room", sub };
   const names = parseFeedName(sub.slice(FEED_PREFIX.length));
-  if (names === undefined) return { reason: "TopicNameRequired: A feed is named table:<schema>.<table>" };
+  if (names === undefined) return { reason: reasonOf("TopicNameRequired", "A feed is named table:<schema>.<table>") };
   // One table has one feed, whether or not its name was quoted without need.
   const feed = feedName(names.schema, names.table);
   return { kind: "feed", sub: feedTopic(feed), feed };

@@ -133,6 +133,32 @@ describe("the directory", () => {
       await vi.waitFor(() => expect(report).toHaveBeenCalledTimes(2));
     });
   });
+
+  test("is told again by itself, when nothing else has the object tell", async () => {
+    await runInDurableObject(env.DIRECTORY.getByName("report-again"), async (_, ctx) => {
+      const report = vi.fn<(holds: boolean) => Promise<void>>().mockRejectedValueOnce(new Error("away"));
+      report.mockResolvedValue();
+      new Holder(ctx, report).tell(true);
+      await vi.waitFor(() => expect(report).toHaveBeenCalledTimes(2), { timeout: 10_000 });
+    });
+  });
+
+  test("nobody is let in by what it said before it was told that nothing is held", async () => {
+    await runInDurableObject(env.DIRECTORY.getByName("let-in"), async (_, ctx) => {
+      const told: boolean[] = [];
+      const holder = new Holder(ctx, async (holds) => {
+        await scheduler.wait(20);
+        told.push(holds);
+      });
+      await holder.ready();
+      holder.tell(false);
+      const ready = holder.ready();
+      // Somebody is about to come in: it cannot be told now that nothing is held.
+      holder.tell(false);
+      await ready;
+      expect(told).toEqual([true, false, true]);
+    });
+  });
 });
 
 describe("client sockets", () => {

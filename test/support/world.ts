@@ -123,7 +123,7 @@ const openAccess: ChannelAccess = {
   known: () => null,
   rights: async () => noRights,
   membership: async () => allRights,
-  isBanned: () => false,
+  banOf: () => undefined,
   forgetRights: () => {},
   table: async () => ({ columns: [], primaryKey: [] }),
 };
@@ -201,6 +201,8 @@ export class World {
     ask: async () => ({ visible: new Map(), left: [] }),
     unjudged: () => {},
   };
+  /** Rejects while nobody can say who is banned. */
+  blocksKnown = async (): Promise<void> => {};
   verify = async (_token: string): Promise<Claims> => {
     throw new Error("no tokens in this world");
   };
@@ -251,6 +253,7 @@ export class World {
       limits: this.limits,
       digest: async (text) => text,
       verify: (token) => this.verify(token),
+      blocksKnown: () => this.blocksKnown(),
       log: () => {},
     });
     this.#gateways.set(name, { core, life, store });

@@ -1,5 +1,7 @@
 // Standing: rights and tokens that change while others are asked for, and what becomes of who may do less.
 import { expect, test } from "vitest";
+import { enforce, kick } from "../../src/gateway/control.ts";
+import type { Block } from "../../src/protocol/blocks.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import { allRights, noRights, type Rights } from "../../src/protocol/rights.ts";
 import { settled, World, type WorldClient } from "../support/world.ts";
@@ -46,8 +48,8 @@ function privateWorld() {
     await world.clock.pass(50);
     return due.length;
   };
-  const join = (client: WorldClient, config: object = {}): void =>
-    world.say("g1", client, "1", TOPIC, "phx_join", { config: { private: true, ...config } });
+  const join = (client: WorldClient, config: object = {}, token?: string): void =>
+    world.say("g1", client, "1", TOPIC, "phx_join", { config: { private: true, ...config }, access_token: token });
   return { world, asked, tokens, answer, join, fail };
 }
 
@@ -155,4 +157,92 @@ test("a join that is left before it is answered is over at once", async () => {
   expect(ann.heard('"2","realtime:room","phx_reply",{"status":"ok"')).toBe(1);
   await answer(allRights);
   expect(ann.frames).toHaveLength(1);
+});
+
+const block = (id: string): Block => ({ kind: "user", id, until: null, reason: null });
+
+test("who is banned while their join is under way does not get in", async () => {
+  const { world, tokens, answer, join } = privateWorld();
+  // The socket is nobody's: only the join says who comes.
+  tokens.set("ann", person("ann"));
+  const socket = world.connect("g1");
+  join(socket, {}, "ann");
+  await world.clock.pass(50);
+  enforce(world.gateway("g1"), { revision: 1, blocks: [block("ann")] });
+  await answer(allRights);
+  expect([socket.heard('"status":"ok"'), socket.heard("You are banned")]).toEqual([0, 1]);
+  expect(world.gateway("g1").room(OBJECT).members.size).toBe(0);
+});
+
+test("who is kicked while their join is under way does not get in, and others do", async () => {
+  const { world, tokens, answer, join } = privateWorld();
+  for (const name of ["ann", "bob"]) tokens.set(name, person(name));
+  const [ann, bob] = [world.connect("g1"), world.connect("g1")];
+  join(ann, {}, "ann");
+  join(bob, {}, "bob");
+  await world.clock.pass(50);
+  kick(world.gateway("g1"), "ann", "room", "out");
+  await answer(allRights);
+  expect([ann.heard('"status":"ok"'), ann.heard("Unauthorized: out")]).toEqual([0, 1]);
+  expect(bob.heard('"status":"ok"')).toBe(1);
+  join(ann, {}, "ann");
+  await answer(allRights);
+  expect(ann.heard('"status":"ok"')).toBe(1);
+});
+
+test.each([
+  ["banned", (world: World) => enforce(world.gateway("g1"), { revision: 1, blocks: [block("bob")] })],
+  ["kicked", (world: World) => void kick(world.gateway("g1"), "bob", undefined, "out")],
+])("a new token whose bearer is %s before the channel agrees to it does not count", async (_, act) => {
+  const { world, tokens, answer, join } = privateWorld();
+  tokens.set("bob", person("bob"));
+  const socket = world.connect("g1", "2.0.0", person("ann"));
+  join(socket);
+  await answer(allRights);
+  refresh(world, socket, "bob");
+  await world.clock.pass(50);
+  act(world);
+  await answer(allRights);
+  expect(socket.heard("phx_close")).toBe(1);
+});
+
+test("while nobody can say who is banned, no join is let in and no token taken", async () => {
+  const { world, tokens, answer, join } = privateWorld();
+  tokens.set("less", person("ann", { less: true }));
+  const ann = world.connect("g1", "2.0.0", person("ann"));
+  join(ann);
+  await answer(allRights);
+  world.blocksKnown = () => Promise.reject(new Error("the directory is away"));
+  refresh(world, ann, "less");
+  const bob = world.connect("g1", "2.0.0", person("bob"));
+  join(bob);
+  await answer(allRights);
+  expect([ann.heard("phx_error"), ann.heard("phx_close")]).toEqual([1, 0]);
+  expect(bob.heard("RealtimeRestarting: ")).toBe(1);
+});
+
+test.each([
+  ["banned", "public"],
+  ["no member", "presence"],
+] as const)("a new token that makes its bearer somebody %s ends the membership of a %s channel", async (what, type) => {
+  const { world, tokens } = privateWorld();
+  const isBob = (user: string | null) => user === "bob";
+  world.access = {
+    ...world.access,
+    registration: async () => ({ type, limits: {} }),
+    banOf: (user) => (what === "banned" && isBob(user) ? { until: null, reason: null } : undefined),
+    membership: async ({ user }) => (isBob(user) ? noRights : allRights),
+  };
+  tokens.set("ann", person("ann", { again: true }));
+  tokens.set("bob", person("bob"));
+  const ann = world.connect("g1", "2.0.0", person("ann"));
+  world.say("g1", ann, "1", TOPIC, "phx_join", {});
+  await world.clock.pass(50);
+  refresh(world, ann, "ann");
+  await world.clock.pass(50);
+  expect([ann.heard('"status":"ok"'), ann.heard("phx_close")]).toEqual([1, 0]);
+  refresh(world, ann, "bob");
+  await world.clock.pass(50);
+  expect(ann.heard("phx_close")).toBe(1);
+  expect(world.gateway("g1").room("public:room").members.size).toBe(0);
 });

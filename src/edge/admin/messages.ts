@@ -2,14 +2,13 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
-import type { RegisteredChannel } from "../../store/channels.ts";
 import type { ArchivedMessage } from "../../store/messages.ts";
 import { deleteMessage } from "../acts.ts";
-import type { StoredMessage } from "../objects/rpc.ts";
+import type { StoredMessage, Unposted } from "../objects/rpc.ts";
 import { tuning } from "../settings.ts";
 import { body, MAX_NAME_LENGTH, name, path, query } from "./input.ts";
-import { archived, findChannel, findRoom, isPrivate } from "./objects.ts";
-import type { AdminEnv, AdminPorts } from "./ports.ts";
+import { archived, findChannel, findRoom } from "./objects.ts";
+import type { AdminEnv } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { parseTime } from "./time.ts";
 
@@ -46,12 +45,12 @@ export const messages = new Hono<AdminEnv>()
       );
     }
     const { registered, object } = await findRoom(ports, c.req.param("channel"));
-    if (sender !== undefined && registered !== undefined) await requireMember(ports, registered, sender);
     const sent = await object.publish({
       event,
       payload: text,
       ...(sender === undefined ? {} : { sender }),
     });
+    if ("reason" in sent) throw unpublished(sent, sender, registered?.slug ?? c.req.param("channel"));
     c.header(CHANNEL_HEADER, registered === undefined ? "open" : "registered");
     return c.json({ id: sent.id, position: sent.position }, 201);
   })
@@ -84,13 +83,20 @@ export const messages = new Hono<AdminEnv>()
     return c.json(outcome);
   });
 
-/** Throws `not_a_member` when a message to a private channel would come from somebody who may not write there. */
-async function requireMember(ports: AdminPorts, channel: RegisteredChannel, sender: string): Promise<void> {
-  if (!isPrivate(channel) || (await ports.store.channels.isMember(channel.id, sender))) return;
-  throw new Problem(
-    "not_a_member",
-    `sender: "${sender}" is not a member of the ${channel.type} channel "${channel.slug}"`,
-  );
+/** The problem of a message that its sender may not send. */
+function unpublished({ reason }: Unposted, sender: string | undefined, channel: string): Problem {
+  switch (reason) {
+    case "blocked":
+      return new Problem("banned", `sender: "${sender}" is banned`);
+    case "banned":
+      return new Problem("banned", `sender: "${sender}" is banned from the channel "${channel}"`);
+    case "unauthorized":
+      return new Problem("not_a_member", `sender: "${sender}" is not a member of the channel "${channel}"`);
+    case "rls_policy_error":
+      return new Problem("conflict", `a policy on realtime.messages raised an error for the sender "${sender}"`);
+    default:
+      return new Problem("store_unavailable", `PostgreSQL does not answer: whether "${sender}" may send is not known`);
+  }
 }
 
 function timeOf(since: string): number {

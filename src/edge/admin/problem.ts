@@ -1,6 +1,7 @@
 // Problems: how the admin API says no (RFC 9457, application/problem+json).
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
+import { type ProblemCode, problems } from "../../protocol/errors.ts";
 import { LOCKED, StatementRefused, StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 
 /** What a problem document holds. `detail` says what to do; `code` is what a program tests. */
@@ -12,21 +13,6 @@ export interface ProblemDocument {
   code: string;
 }
 
-/** Every code the admin API answers with. */
-const KINDS = {
-  invalid_request: { status: 400, title: "Invalid request" },
-  statement_refused: { status: 400, title: "Refused by the database" },
-  not_a_member: { status: 403, title: "Not a member" },
-  not_allowed: { status: 403, title: "Not allowed" },
-  not_found: { status: 404, title: "Not found" },
-  full: { status: 409, title: "Channel full" },
-  conflict: { status: 409, title: "Conflict" },
-  too_large: { status: 413, title: "Too large" },
-  internal: { status: 500, title: "Internal error" },
-  store_not_ready: { status: 503, title: "Not initialised" },
-  store_unavailable: { status: 503, title: "Database unavailable" },
-} as const;
-
 /** SQLSTATEs that mean more than a bad request: no such table, no such subscription, a full channel, a table in use. */
 const REFUSALS = new Map<string, ProblemCode>([
   ["NS002", "not_found"],
@@ -34,8 +20,6 @@ const REFUSALS = new Map<string, ProblemCode>([
   ["NS010", "full"],
   [LOCKED, "conflict"],
 ]);
-
-export type ProblemCode = keyof typeof KINDS;
 
 /** An answer that is no. Thrown by routes, turned into a problem document by `problemOf`. */
 export class Problem extends Error {
@@ -51,8 +35,8 @@ export class Problem extends Error {
 export function answerProblem(error: Error, c: Context): Response {
   const problem = problemOf(error);
   // What a user can cause and mend is no news; what they cannot is for whoever reads the log.
-  if (KINDS[problem.code].status >= 500) logFailure(error, c);
-  const { status, title } = KINDS[problem.code];
+  if (problems[problem.code].status >= 500) logFailure(error, c);
+  const { status, title } = problems[problem.code];
   const type = `urn:nself:realtime:problem:${problem.code}`;
   const document: ProblemDocument = { type, title, status, detail: problem.message, code: problem.code };
   return c.body(JSON.stringify(document), status, { "content-type": "application/problem+json" });

@@ -38,6 +38,7 @@ interface Parts {
   readonly tally: Tally;
   /** The channel that lives in the same object, if one does. */
   readonly own?: string;
+  blocksKnown(): Promise<void>;
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
 }
 
@@ -45,7 +46,7 @@ interface Parts {
 export function makeGateway(
   ctx: DurableObjectState,
   env: Env,
-  { name, timers, tables, tally, own, openLink }: Parts,
+  { name, timers, tables, tally, own, blocksKnown, openLink }: Parts,
 ): Gateway {
   const gateway = new Gateway({
     name,
@@ -55,6 +56,7 @@ export function makeGateway(
     postgres: askPostgres(env),
     id: () => crypto.randomUUID(),
     digest,
+    blocksKnown,
     openLink,
     limits: settingsOf(env).limits,
     verify: (token) => verifyToken(token, settingsOf(env).keys, Date.now()),

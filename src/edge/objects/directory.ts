@@ -1,7 +1,7 @@
 // The directory object: one for all. Knows which objects hold sockets or presence; never on a message's path.
 import { DurableObject } from "cloudflare:workers";
 import type { Tallied } from "../../gateway/tally.ts";
-import { type Block, MAX_BLOCKS } from "../../protocol/blocks.ts";
+import { type Block, type BlockList, MAX_BLOCKS } from "../../protocol/blocks.ts";
 import { openStore } from "../../store/store.ts";
 import { forEachAtOnce } from "../at-once.ts";
 import { type Env, settingsOf } from "../env.ts";
@@ -14,6 +14,7 @@ const tables = [
   "CREATE TABLE IF NOT EXISTS holders (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID",
   `CREATE TABLE IF NOT EXISTS blocks (kind TEXT NOT NULL, id TEXT NOT NULL, until INTEGER, reason TEXT,
      PRIMARY KEY (kind, id)) WITHOUT ROWID`,
+  "CREATE TABLE IF NOT EXISTS block_revision (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL)",
 ];
 /** Channels asked at once. */
 const AT_ONCE = 50;
@@ -24,12 +25,15 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables]);
   readonly #counters = new Counters(this.#tables);
 
-  /** An object holds something now, or nothing any more. It is told what to keep out, and from then on every change. */
-  report(kind: "gateway" | "channel", name: string, holds: boolean): Block[] {
+  /**
+   * An object holds something now, or nothing any more. It is told what to keep out, unless it has heard of that revision
+   * (null), and from then on every change.
+   */
+  report(kind: "gateway" | "channel", name: string, holds: boolean, revision: number): BlockList | null {
     if (holds) this.#timers.alarm(Date.now() + HOUR_MS);
     if (holds) this.#tables.write("INSERT OR REPLACE INTO holders (kind, name) VALUES (?, ?)", kind, name);
     else this.#tables.erase("DELETE FROM holders WHERE kind = ? AND name = ?", kind, name);
-    return this.#blocks();
+    return revision === this.#revision ? null : this.#blockList();
   }
 
   /** Once an hour, while anything lives: messages whose time is over. */
@@ -66,6 +70,11 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return user === undefined ? found : found.filter(({ key }) => key === user);
   }
 
+  async isRevoked(jti: string): Promise<boolean> {
+    const query = "SELECT 1 FROM blocks WHERE kind = 'token' AND id = ? AND (until IS NULL OR until > ?)";
+    return this.#tables.read(query, jti, Date.now()).length > 0;
+  }
+
   async blocks(): Promise<Block[]> {
     return this.#blocks();
   }
@@ -75,26 +84,43 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return this.#tables.read<{ [K in keyof Block]: Block[K] }>(query, Date.now());
   }
 
+  #blockList(): BlockList {
+    return { revision: this.#revision, blocks: this.#blocks() };
+  }
+
+  get #revision(): number {
+    return this.#tables.read<{ revision: number }>("SELECT revision FROM block_revision")[0]?.revision ?? 0;
+  }
+
+  /** By the clock, so that it never falls behind what objects have heard: not even if this object's storage is lost. */
+  #revise(): void {
+    const revision = Math.max(Date.now(), this.#revision + 1);
+    this.#tables.write("INSERT OR REPLACE INTO block_revision (id, revision) VALUES (1, ?)", revision);
+  }
+
   async block({ kind, id, until, reason }: Block): Promise<"done" | "full" | "unreached"> {
     this.#tables.erase("DELETE FROM blocks WHERE until <= ?", Date.now());
     const others = this.#blocks().filter((block) => block.kind !== kind || block.id !== id);
     if (others.length >= MAX_BLOCKS) return "full";
     const values = [kind, id, until, reason];
     this.#tables.write("INSERT OR REPLACE INTO blocks (kind, id, until, reason) VALUES (?, ?, ?, ?)", ...values);
+    this.#revise();
     return (await this.#tellHolders()) ? "done" : "unreached";
   }
 
   async unblock(kind: Block["kind"], id: string): Promise<boolean> {
     const found = this.#blocks().some((block) => block.kind === kind && block.id === id);
     this.#tables.erase("DELETE FROM blocks WHERE kind = ? AND id = ?", kind, id);
+    if (!found) return false;
+    this.#revise();
     // Who is not reached goes on keeping them out until it is told again.
-    if (found) await this.#tellHolders();
-    return found;
+    await this.#tellHolders();
+    return true;
   }
 
   /** False: one could not be reached. */
   async #tellHolders(): Promise<boolean> {
-    const blocks = this.#blocks();
+    const blocks = this.#blockList();
     const holders = [
       ...this.#names("gateway").map((name) => () => this.env.GATEWAY.getByName(name).enforce(blocks)),
       ...this.#names("channel").map((name) => () => this.env.CHANNEL.getByName(name).enforce(blocks)),
@@ -117,8 +143,7 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     const set = await this.#askChannels(async (channel) => {
       const entry = (await channel.presence()).find(({ key }) => key === user);
       if (entry === undefined || entry.status === "offline") return 0;
-      await channel.track({ user, status: "offline" });
-      return 1;
+      return (await channel.track({ user, status: "offline" })) ? 1 : 0;
     });
     return sum(set);
   }

@@ -1,10 +1,11 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
 
-import type { Block } from "../../protocol/blocks.ts";
+import type { Ban } from "../../channel/ports.ts";
+import type { Block, BlockList } from "../../protocol/blocks.ts";
+import type { ProblemCode } from "../../protocol/errors.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Persist } from "../../protocol/persist.ts";
 import type { Position } from "../../protocol/positions.ts";
-import type { ProblemCode } from "../admin/problem.ts";
 
 /** A row of `realtime.channels` as the objects cache it. */
 export interface ChannelConfig {
@@ -70,6 +71,12 @@ export interface Unmoderated {
   reason: string;
 }
 
+/** A message that was sent. */
+export interface Published {
+  id: string;
+  position: Position;
+}
+
 /** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
   event: string;
@@ -77,9 +84,12 @@ export interface PostedMessage {
   persist?: Persist | undefined;
 }
 
-/** Why a broadcast was not sent; `moved` says in which room of the name it belongs. */
+/**
+ * Why a broadcast was not sent: its sender is `banned` from this channel, or `blocked` everywhere. `moved` says in which
+ * room of the name it belongs.
+ */
 export interface Unposted {
-  reason: "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
+  reason: "blocked" | "banned" | "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
   moved?: "public" | "private";
 }
 
@@ -94,13 +104,16 @@ export interface HolderRpc {
   /** Ends a user's sockets, or puts them out of one channel (by its slug); answers how many sockets that were. */
   kick(user: string, channel: string | undefined, reason: string): Promise<number>;
   /** Takes the blocks that stand now, and ends whatever they forbid. */
-  enforce(blocks: readonly Block[]): Promise<void>;
+  enforce(blocks: BlockList): Promise<void>;
 }
 
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
 export interface ChannelRpc extends HolderRpc {
-  /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
-  publish(message: { event: string; payload: string; sender?: string }): Promise<{ id: string; position: Position }>;
+  /**
+   * Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. With
+   * a `sender` it is sent only if that user might send it.
+   */
+  publish(message: { event: string; payload: string; sender?: string }): Promise<Published | Unposted>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
   /** Deletes a message from the ring, if it is there and (with `sender`) this user's; answers whether it was. */
@@ -109,14 +122,14 @@ export interface ChannelRpc extends HolderRpc {
   moderate(by: Moderator, act: unknown): Promise<Unmoderated | null>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
   archive(): Promise<boolean>;
-  /** Tracks a user without a socket. `metadata` absent keeps what was there. */
-  track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
-  /** Keeps a user out of this room until a time (unix ms; null: for good). False: there are too many bans. */
-  ban(user: string, until: number | null): Promise<boolean>;
+  /** Tracks a user without a socket. `metadata` absent keeps what was there. False: not offline, their socket is open. */
+  track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean>;
+  /** Keeps a user out of this room. False: there are too many bans. */
+  ban(user: string, ban: Ban): Promise<boolean>;
   /** False: they were not banned. */
   unban(user: string): Promise<boolean>;
-  /** Who is banned here, until when. */
-  bans(): Promise<Record<string, number | null>>;
+  /** Who is banned here. */
+  bans(): Promise<Record<string, Ban>>;
   /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
   expirePresence(ms: number): Promise<number>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
@@ -148,7 +161,7 @@ export interface DirectoryRpc {
   presence(query: { user?: string }): Promise<PresenceEntry[]>;
   /** See ChannelRpc, for all channels. */
   expirePresence(ms: number): Promise<number>;
-  /** Marks a user offline in every channel where they are tracked; answers in how many. */
+  /** Marks a user offline in every channel where they are tracked without a socket; answers in how many. */
   setOffline(user: string): Promise<number>;
   /** What objects have counted in the last 24 hours. */
   totals(): Promise<Totals>;
@@ -156,6 +169,8 @@ export interface DirectoryRpc {
   block(block: Block): Promise<"done" | "full" | "unreached">;
   /** Lifts a block. False: there was none. */
   unblock(kind: Block["kind"], id: string): Promise<boolean>;
+  /** Whether a token, by its `jti`, counts no more. */
+  isRevoked(jti: string): Promise<boolean>;
   /** The blocks that stand. */
   blocks(): Promise<Block[]>;
 }
