@@ -107,14 +107,17 @@ describe("what PostgreSQL knows", () => {
   });
 });
 
+const noSockets = { sockets: () => 0, places: async () => 0 };
+
 describe("the directory", () => {
   test("hears of an object's changes in their order, however long a report takes", async () => {
     await runInDurableObject(env.DIRECTORY.getByName("reports"), async (_, ctx) => {
       const heard: boolean[] = [];
-      const holder = new Holder(ctx, async (holds) => {
+      const report = async (holds: boolean): Promise<void> => {
         if (holds) await scheduler.wait(50);
         heard.push(holds);
-      });
+      };
+      const holder = new Holder(ctx, { ...noSockets, report });
       holder.tell(true);
       holder.tell(false);
       await vi.waitFor(() => expect(heard).toEqual([true, false]));
@@ -125,7 +128,7 @@ describe("the directory", () => {
     await runInDurableObject(env.DIRECTORY.getByName("failed-report"), async (_, ctx) => {
       const report = vi.fn<(holds: boolean) => Promise<void>>().mockRejectedValueOnce(new Error("away"));
       report.mockResolvedValue();
-      const holder = new Holder(ctx, report);
+      const holder = new Holder(ctx, { ...noSockets, report });
       holder.tell(true);
       await vi.waitFor(() => expect(report).toHaveBeenCalledTimes(1));
       await scheduler.wait(10);

@@ -16,7 +16,7 @@ import type { SessionRecord } from "../../src/gateway/session.ts";
 import { Tally } from "../../src/gateway/tally.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
-import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
+import { defaultLimits, defaultPace, type Limits } from "../../src/protocol/limits.ts";
 import { type Down, decodeLink, encodeLink, type Up } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
 import { allRights, noRights } from "../../src/protocol/rights.ts";
@@ -248,6 +248,7 @@ export class World {
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
+      pace: defaultPace,
       digest: async (text) => text,
       verify: (token) => this.verify(token),
       log: () => {},

@@ -59,7 +59,7 @@ const NOT_INITIALISED = "Not initialised. Run: nself realtime init";
 async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
   const { server, state, away } = await ask();
   const value = {
-    server: state === undefined ? "stopped" : "running",
+    server: state === undefined ? "stopped" : state.enabled ? "running" : "disabled",
     url: server?.url ?? null,
     store: state?.store ?? null,
     connections: state?.connections ?? null,
@@ -76,7 +76,8 @@ async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
       heading("Real-Time System Status");
       line();
       if (state === undefined) return bad(`WebSocket server not running: ${away.message}`);
-      success("WebSocket server running");
+      if (state.enabled) success("WebSocket server running");
+      else bad("WebSocket server disabled (REALTIME_ENABLED=false)");
       success(some(state.connections, "active connection"));
       if (state.store === "ready") {
         const { total, public: open, private: closed, presence } = state.channels;

@@ -2,10 +2,10 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
+import { tuning } from "../../settings/edge.ts";
 import type { RegisteredChannel } from "../../store/channels.ts";
 import type { ArchivedMessage } from "../../store/messages.ts";
 import type { StoredMessage } from "../objects/rpc.ts";
-import { tuning } from "../settings.ts";
 import { body, MAX_NAME_LENGTH, name, query } from "./input.ts";
 import { archived, findRoom, isPrivate } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";

@@ -1,8 +1,8 @@
 // Admin API: who is there, in one channel or in all.
 import { Hono } from "hono";
 import * as z from "zod";
+import { tuning } from "../../settings/edge.ts";
 import type { PresenceEntry, PresenceStatus } from "../objects/rpc.ts";
-import { tuning } from "../settings.ts";
 import { body, metadata, name, path, query } from "./input.ts";
 import { findChannel, objectOf } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";

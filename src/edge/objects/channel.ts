@@ -21,7 +21,7 @@ import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
-import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
+import { acceptClient, clientClosed, connectionsOf, makeGateway, noPlace } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import { askPolicies } from "./policies.ts";
 import { presenceEntries } from "./presence-entries.ts";
@@ -85,9 +85,14 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
-    this.#holder = new Holder(ctx, async (holds) => {
-      const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds);
-      if (holds) enforce(this.#clients, blocks);
+    const directory = () => env.DIRECTORY.getByName("directory");
+    this.#holder = new Holder(ctx, {
+      sockets: () => this.#clients.sessions.size,
+      report: async (holds) => {
+        const blocks = await directory().report("channel", this.#objectName, holds);
+        if (holds) enforce(this.#clients, blocks);
+      },
+      places: (held, more) => directory().places("channel", this.#objectName, held, more),
     });
     this.#core = new ChannelCore(
       name,
@@ -107,9 +112,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       },
       this.#links(),
     );
-    this.#teller = new Teller(timers, (tallied) =>
-      env.DIRECTORY.getByName("directory").count(DIRECT + this.#objectName, tallied),
-    );
+    this.#teller = new Teller(timers, (tallied) => directory().count(DIRECT + this.#objectName, tallied));
     this.#clients = makeGateway(ctx, env, {
       name: DIRECT + this.#objectName,
       timers,
@@ -149,8 +152,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (url.pathname !== "/link") {
-      await this.#holder.ready();
-      return acceptClient(this.ctx, this.env, this.#clients, request);
+      return (await this.#holder.admit(() => acceptClient(this.ctx, this.env, this.#clients, request))) ?? noPlace();
     }
     const { 0: client, 1: server } = new WebSocketPair();
     this.ctx.acceptWebSocket(server);
@@ -341,6 +343,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   async closeSilent(ms: number): Promise<number> {
     return closeSilent(this.#clients, ms);
+  }
+
+  giveBack(): Promise<void> {
+    return this.#holder.giveBack();
   }
 
   async connections(): Promise<ConnectionEntry[]> {
