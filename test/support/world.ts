@@ -2,6 +2,7 @@
 import { Channel } from "../../src/channel/channel.ts";
 import type {
   ChannelAccess,
+  ChannelPorts,
   ChannelStore,
   Link,
   MemberRow,
@@ -216,9 +217,16 @@ export class World {
     const name = parseObjectName(object);
     if (name === undefined) throw new Error(`no channel is named ${object}`);
     const greeted = this.#wires.filter((wire) => wire.open && wire.object === object).map(({ link }) => link);
-    const ports = {
+    const ports = { ...this.channelPorts(store), timers: this.clock.timers(life) };
+    const core = new Channel(name, ports, greeted);
+    this.#channels.set(object, { core, life });
+    return core;
+  }
+
+  /** What a channel needs of the world, but for time. */
+  channelPorts(store: ChannelStore): Omit<ChannelPorts, "timers"> {
+    return {
       store,
-      timers: this.clock.timers(life),
       id: this.id,
       presenceTimeoutMs: 300_000,
       maxReplay: this.limits.replay,
@@ -227,9 +235,6 @@ export class World {
       access: this.access,
       policies: this.policies,
     };
-    const core = new Channel(name, ports, greeted);
-    this.#channels.set(object, { core, life });
-    return core;
   }
 
   gateway(name: string): Gateway {
