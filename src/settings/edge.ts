@@ -33,7 +33,11 @@ export const tuning = z
         .transform((given) => given === "true"),
       "false: no sockets and no broadcasts over HTTP; the admin API goes on",
     ),
-    REALTIME_MAX_CONNECTIONS: says(whole(1, 10_000_000).default(10_000), "sockets at once, all together"),
+    REALTIME_MAX_CONNECTIONS: says(
+      whole(1, 10_000_000).default(10_000),
+      "sockets at once, all together",
+      "10000, or fewer where a process may open fewer than 22300 files",
+    ),
     REALTIME_GATEWAYS: says(whole(1, 1_000).default(4), "gateways of one location", "1 here, 4 on Cloudflare"),
     REALTIME_GATEWAY_SOCKETS: says(
       whole(1, 32_000).default(MAX_GATEWAY_SOCKETS),

@@ -1,6 +1,7 @@
 // The settings of everything on one machine that are neither the edge's nor the listener's own.
 import * as z from "zod";
-import { databaseUrl, port, says, secret, text } from "./values.ts";
+import { NO_DATABASE } from "./database.ts";
+import { databaseError, databaseUrl, port, says, secret, text } from "./values.ts";
 
 export const DEFAULT_PORT = 4_000;
 /** Where the clients of earlier releases look; served too as long as nobody chose a port. */
@@ -23,7 +24,11 @@ export const stackSettings = z.object({
   ),
   REALTIME_LISTENER_PORT: says(port().optional(), "the listener's HTTP port", "REALTIME_PORT + 1"),
   REALTIME_POSTGRES_PORT: says(port().optional(), "the embedded PostgreSQL's port", "REALTIME_PORT + 2"),
-  DATABASE_URL: says(databaseUrl.optional(), "a PostgreSQL of your own", "the embedded one"),
+  DATABASE_URL: says(
+    z.union([z.literal(NO_DATABASE), databaseUrl], { error: databaseError }).optional(),
+    "a PostgreSQL of your own; none: no database, no registered channels and no row changes",
+    "the embedded one",
+  ),
   REALTIME_JWT_SECRET: says(
     secret.optional(),
     "signs and verifies tokens, 32 characters or more",

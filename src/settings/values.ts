@@ -26,10 +26,8 @@ export function oneOf<const Words extends readonly [string, ...string[]]>(words:
   });
 }
 
-export const databaseUrl = z.url({
-  protocol: /^postgres(ql)?$/,
-  error: "must be a URL such as postgresql://user:password@host:5432/database",
-});
+export const databaseError = "must be a URL such as postgresql://user:password@host:5432/database";
+export const databaseUrl = z.url({ protocol: /^postgres(ql)?$/, error: databaseError });
 
 export const httpUrl = z.url({ protocol: /^https?$/, error: "must be an http(s) URL such as http://127.0.0.1:4000" });
 

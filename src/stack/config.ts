@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, parseEnv } from "node:util";
+import { NO_DATABASE } from "../settings/database.ts";
 import { documented } from "../settings/documented.ts";
 import { tuning } from "../settings/edge.ts";
 import { listenerTuning } from "../settings/listener.ts";
@@ -50,7 +51,7 @@ export interface Config {
   readonly formerPort: number | undefined;
   readonly listenerPort: Port;
   readonly postgresPort: Port;
-  /** Undefined: the stack runs a PostgreSQL of its own. */
+  /** Undefined: the stack runs a PostgreSQL of its own. NO_DATABASE: there is none, and no listener either. */
   readonly databaseUrl: string | undefined;
   readonly jwtSecret: string | undefined;
   readonly anonKey: string | undefined;
@@ -120,6 +121,7 @@ export function readConfig(args: string[], environment: NodeJS.ProcessEnv = proc
 
 /** The ports that the stack takes for itself: PostgreSQL's only when it runs one. */
 export function portsOf(config: Config): Port[] {
+  if (config.databaseUrl === NO_DATABASE) return [config.edgePort];
   const ports = [config.edgePort, config.listenerPort];
   return config.databaseUrl === undefined ? [...ports, config.postgresPort] : ports;
 }

@@ -1,7 +1,7 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
 import { limitsFrom, tuning } from "../../settings/edge.ts";
-import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
+import { NoDatabase, StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import type { ListenerState } from "../../store/listener.ts";
 import { register } from "./channels.ts";
 import { openConnections } from "./connections.ts";
@@ -59,6 +59,7 @@ async function storeStatus(ports: AdminPorts) {
       row_changes: rowChanges(listener),
     };
   } catch (error) {
+    if (error instanceof NoDatabase) return { store: "none" as const };
     if (error instanceof StoreNotReady) return { store: "not_initialised" as const, reason: error.message };
     if (error instanceof StoreUnavailable) return { store: "unavailable" as const, reason: error.message };
     throw error;
