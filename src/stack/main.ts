@@ -73,11 +73,12 @@ async function runStack(config: Config): Promise<void> {
   if (withDatabase) await prepareDatabase(config, databaseUrl);
 
   await report.step("edge bundled", () => bundleEdge(config.home));
+  const bindings = { ...ONE_GATEWAY, ...boundSockets(config), ...edgeBindings(config, databaseUrl, secrets) };
   const ports = await edgePorts(config);
   const taken =
     config.formerPort === undefined || ports.includes(config.formerPort) ? "" : ` (${config.formerPort} is taken)`;
   await using _edge = await report.step(`edge on port ${ports.join(" and ")}${taken}`, () =>
-    children.start(edgeChild(config, edgeBindings(config, databaseUrl, secrets), ports), signal),
+    children.start(edgeChild(config, bindings, ports), signal),
   );
   await using _listener = withDatabase ? await startListener(config, databaseUrl, secrets, children) : undefined;
 
@@ -174,11 +175,9 @@ function boundSockets(config: Config): Record<string, string> {
   return { REALTIME_MAX_CONNECTIONS: String(most) };
 }
 
-/** The text bindings of the Worker, by name. */
+/** The text bindings of the Worker that are given or made, by name. */
 function edgeBindings(config: Config, databaseUrl: string, secrets: Secrets): Record<string, string> {
   return {
-    ...ONE_GATEWAY,
-    ...boundSockets(config),
     ...config.tuning,
     DATABASE_URL: databaseUrl,
     REALTIME_JWT_SECRET: secrets.jwtSecret,
