@@ -1,17 +1,18 @@
 // Following a topic: one socket that comes back by itself and resumes where it was.
 import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
+import { defaultPace, type Pace } from "../protocol/limits.ts";
 import type { Position } from "../protocol/positions.ts";
 import { CliError } from "./errors.ts";
 import { parseExact } from "./exact-json.ts";
 import type { Server } from "./server.ts";
 
-/** The server ends a socket that is silent for a minute. */
-const HEARTBEAT_MS = 25_000;
 /** Longest wait for the answer to a join; PostgreSQL may have to be asked. */
 const JOIN_TIMEOUT_MS = 15_000;
-const FIRST_DELAY_MS = 250;
-const MAX_DELAY_MS = 5_000;
+/** Before the first try to connect again; the next ones wait twice as long each, up to what the server has told. */
+const FIRST_DELAY_MS = 1_000;
+/** So that not all who lost a server come back at the same moment: this much of a delay is left to chance. */
+const JITTER = 0.2;
 
 /** A message of the topic, its payload as it came. */
 export interface Followed {
@@ -34,6 +35,8 @@ const reply = z.object({
     reason: z.string().optional(),
     position: position.optional(),
     recovered: z.boolean().optional(),
+    heartbeat_ms: z.number().positive().default(defaultPace.heartbeatMs),
+    reconnect_ms: z.number().positive().default(defaultPace.reconnectMs),
   }),
 });
 const frame = z.tuple([
@@ -52,30 +55,43 @@ const meta = z.object({ seq: z.number(), epoch: z.string().optional() });
 export async function follow(server: Server, topic: string, follower: Follower, signal: AbortSignal): Promise<void> {
   const url = `${server.url.replace(/^http/, "ws")}/realtime/v1/websocket?${new URLSearchParams({ apikey: server.serviceKey, vsn: "2.0.0" })}`;
   let last: Position | undefined;
-  let delay = FIRST_DELAY_MS;
+  let pace = defaultPace;
+  let tries = 0;
   while (!signal.aborted) {
     const session = new Session(topic, last, follower);
     const end = await session.run(new WebSocket(url), signal);
     if (signal.aborted) return;
     last = session.position ?? last;
     if (last === undefined) throw new CliError(`the server at ${server.url} cannot be followed: ${end}`);
-    if (session.position !== undefined) delay = FIRST_DELAY_MS;
+    if (session.position !== undefined) {
+      tries = 0;
+      pace = session.pace;
+    }
     follower.notice(`${end}; connecting again`);
-    await sleep(delay, undefined, { signal }).catch(() => undefined);
-    delay = Math.min(delay * 2, MAX_DELAY_MS);
+    await sleep(delayOf(tries, pace), undefined, { signal }).catch(() => undefined);
+    tries++;
   }
+}
+
+/** How long to wait after so many tries in vain, ms. */
+function delayOf(tries: number, { reconnectMs }: Pace): number {
+  const delay = Math.min(FIRST_DELAY_MS * 2 ** tries, reconnectMs);
+  return delay * (1 + JITTER * (Math.random() - 0.5));
 }
 
 /** One socket's life on the topic: joins, tells what comes, beats. */
 class Session {
   /** Where the topic stands; undefined until joined. */
   position: Position | undefined;
+  /** What the server told with the join. */
+  pace = defaultPace;
   readonly #topic: string;
   readonly #resume: Position | undefined;
   readonly #follower: Follower;
   #ref = 1;
   /** A beat that is not answered before the next one means that nobody is there. */
   #unanswered = false;
+  #beat: NodeJS.Timeout | undefined;
 
   constructor(topic: string, resume: Position | undefined, follower: Follower) {
     this.#topic = topic;
@@ -87,11 +103,6 @@ class Session {
   run(socket: WebSocket, signal: AbortSignal): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     const late = setTimeout(() => resolve("no answer to the join"), JOIN_TIMEOUT_MS);
-    const beat = setInterval(() => {
-      if (this.#unanswered) return resolve("no answer to a heartbeat");
-      this.#unanswered = true;
-      this.#send(socket, null, "phoenix", "heartbeat", {});
-    }, HEARTBEAT_MS);
     const abort = () => resolve("ended");
     signal.addEventListener("abort", abort);
     socket.addEventListener("open", () => this.#join(socket));
@@ -102,18 +113,26 @@ class Session {
     socket.addEventListener("message", ({ data }) => {
       try {
         const end = typeof data === "string" ? this.#take(data) : undefined;
-        if (this.position !== undefined) clearTimeout(late);
         if (end !== undefined) resolve(end);
+        if (this.position === undefined) return;
+        clearTimeout(late);
+        this.#beat ??= setInterval(() => this.#sendBeat(socket, resolve), this.pace.heartbeatMs);
       } catch (error) {
         reject(error);
       }
     });
     return promise.finally(() => {
       clearTimeout(late);
-      clearInterval(beat);
+      clearInterval(this.#beat);
       signal.removeEventListener("abort", abort);
       socket.close();
     });
+  }
+
+  #sendBeat(socket: WebSocket, end: (why: string) => void): void {
+    if (this.#unanswered) return end("no answer to a heartbeat");
+    this.#unanswered = true;
+    this.#send(socket, null, "phoenix", "heartbeat", {});
   }
 
   #join(socket: WebSocket): void {
@@ -151,6 +170,7 @@ class Session {
     }
     if (response.position === undefined)
       throw new CliError("the server gives no positions: it is a realtime server of another kind");
+    this.pace = { heartbeatMs: response.heartbeat_ms, reconnectMs: response.reconnect_ms };
     // What was missed comes after this reply and before anything new: until it is here, the old place is where we are.
     this.position = response.recovered === true && this.#resume !== undefined ? this.#resume : response.position;
     if (this.#resume === undefined) this.#follower.joined();

@@ -12,6 +12,7 @@ import { authenticate } from "./authenticate.ts";
 import { readBody } from "./body.ts";
 import { type Env, settingsOf } from "./env.ts";
 import type { Sender, Unposted } from "./objects/rpc.ts";
+import { DISABLED } from "./upgrade.ts";
 
 /** Messages of one request. */
 const MAX_BATCH = 100;
@@ -59,6 +60,8 @@ broadcasts.use(async (c, next) => {
   await next();
   if (!c.req.raw.bodyUsed) await readBody(c.req.raw, 0);
 });
+
+broadcasts.use((c, next) => (settingsOf(c.env).enabled ? next() : Promise.resolve(c.json({ message: DISABLED }, 503))));
 
 broadcasts.use(async (c, next) => {
   const claims = await authenticate(c.req.raw.headers, c.env);

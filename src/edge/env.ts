@@ -1,13 +1,12 @@
 // The edge's environment: bindings of the platform, and settings read once and checked by name.
-import * as z from "zod";
 import { KeySet } from "../auth/key-set.ts";
 import type { Keys } from "../auth/tokens.ts";
-import type { Limits } from "../protocol/limits.ts";
+import type { Limits, Pace } from "../protocol/limits.ts";
+import { deployment, limitsFrom, paceFrom, tuning } from "../settings/edge.ts";
 import { keySource } from "./key-source.ts";
 import type { Channel } from "./objects/channel.ts";
 import type { Directory } from "./objects/directory.ts";
 import type { Gateway } from "./objects/gateway.ts";
-import { limitsFrom, tuning } from "./settings.ts";
 
 /** What wrangler.toml (or the workerd configuration of one machine) binds. Settings are text. */
 export interface Env extends Partial<Readonly<Record<keyof typeof tuning.shape, string>>> {
@@ -23,29 +22,22 @@ export interface Env extends Partial<Readonly<Record<keyof typeof tuning.shape, 
   readonly REALTIME_SQL_SECRET?: string;
 }
 
-const secret = z.string().min(16, "needs at least 16 characters");
-/** An empty key, as an unset variable of a script leaves it, is no key: nobody shows it and comes in. */
-const key = z.string().transform((text) => text.replace(/\s/g, "") || undefined);
-
-const settingsSchema = z.object({
-  REALTIME_JWT_SECRET: secret,
-  REALTIME_ANON_KEY: key.optional(),
-  REALTIME_SERVICE_KEY: key.optional(),
-  REALTIME_LISTENER_SECRET: secret,
-  ...tuning.shape,
-});
-
 /** The settings, typed. */
 export interface Settings {
   readonly keys: Keys;
   readonly listenerSecret: string;
+  /** False: no sockets, no broadcasts over HTTP. */
+  readonly enabled: boolean;
+  /** Sockets of all objects together. */
+  readonly maxConnections: number;
   /** Gateways of one location. */
   readonly gateways: number;
-  /** Sockets on one gateway. */
+  /** Sockets on one gateway, and direct ones on one channel. */
   readonly gatewaySockets: number;
   readonly presenceTimeoutMs: number;
   readonly messageTtlMs: number;
   readonly limits: Limits;
+  readonly pace: Pace;
   /** Connections of one address; 0: as many as it likes. */
   readonly connectionsPerMinute: number;
   /** The header that names the client's address; undefined: the address that the connection comes from. */
@@ -57,12 +49,12 @@ let read: { readonly env: Env; readonly settings: Settings } | undefined;
 /** Reads the settings of an environment. Throws an Error that names each variable that is missing or wrong. */
 export function settingsOf(env: Env): Settings {
   if (read?.env === env) return read.settings;
-  const result = settingsSchema.safeParse(env);
-  if (!result.success) {
-    const faults = result.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
-    throw new Error(`bad settings: ${faults.join("; ")}`);
+  const [given, tuned] = [deployment.safeParse(env), tuning.safeParse(env)];
+  if (!given.success || !tuned.success) {
+    const issues = [given, tuned].flatMap(({ error }) => error?.issues ?? []);
+    throw new Error(`bad settings: ${issues.map(({ path, message }) => `${path.join(".")} ${message}`).join("; ")}`);
   }
-  const { data } = result;
+  const data = { ...given.data, ...tuned.data };
   const url = data.REALTIME_JWKS_URL;
   const settings = {
     keys: {
@@ -73,14 +65,14 @@ export function settingsOf(env: Env): Settings {
       requiredClaims: data.REALTIME_JWT_CLAIMS ?? {},
     },
     listenerSecret: data.REALTIME_LISTENER_SECRET,
+    enabled: data.REALTIME_ENABLED,
+    maxConnections: data.REALTIME_MAX_CONNECTIONS,
     gateways: data.REALTIME_GATEWAYS,
-    gatewaySockets: Math.min(
-      data.REALTIME_GATEWAY_SOCKETS,
-      Math.ceil(data.REALTIME_MAX_CONNECTIONS / data.REALTIME_GATEWAYS),
-    ),
+    gatewaySockets: data.REALTIME_GATEWAY_SOCKETS,
     presenceTimeoutMs: data.REALTIME_PRESENCE_TIMEOUT * 1000,
     messageTtlMs: data.REALTIME_MESSAGE_TTL * 1000,
     limits: limitsFrom(data),
+    pace: paceFrom(data),
     connectionsPerMinute: data.REALTIME_CONNECTIONS_PER_MINUTE,
     ipHeader: data.REALTIME_IP_HEADER,
   };

@@ -6,8 +6,11 @@ import type { Version } from "../protocol/frames.ts";
 import { feedObject, parseTopic, roomObject, wireTopic } from "../protocol/topics.ts";
 import { MAX_ADDRESSES, originOf } from "./address.ts";
 import { type Env, settingsOf } from "./env.ts";
-import { FULL, SESSION_HEADER, writeSession } from "./objects/clients.ts";
+import { FULL, NO_PLACE, SESSION_HEADER, writeSession } from "./objects/clients.ts";
 import { gatewayNames, placement } from "./placement.ts";
+
+/** What clients are told while sockets and broadcasts are switched off. */
+export const DISABLED = "Realtime is disabled on this server (REALTIME_ENABLED=false)";
 
 /** Most `x-*` headers that a session keeps, and the length of all their names and values. */
 const MAX_HEADERS = 64;
@@ -30,7 +33,7 @@ export function sharedSocket(request: Request, env: Env): Promise<Response> {
     for (const name of gatewayNames(request, settingsOf(env).gateways)) {
       const gateway = env.GATEWAY.getByName(name, placement(request));
       const response = await gateway.fetch(handOver(session));
-      if (response.status !== FULL) return response;
+      if (response.status !== FULL) return answered(response);
     }
     return full("every gateway is full: REALTIME_GATEWAYS, REALTIME_GATEWAY_SOCKETS");
   });
@@ -44,9 +47,13 @@ export function directSocket(request: Request, env: Env, sub: string): Promise<R
     const isPrivate = new URL(request.url).searchParams.get("private") === "true";
     const object = topic.kind === "feed" ? feedObject(topic.feed) : roomObject(topic.sub, isPrivate);
     const response = await env.CHANNEL.getByName(object).fetch(handOver(session));
-    if (response.status !== FULL) return response;
+    if (response.status !== FULL) return answered(response);
     return full(`${object} holds as many direct sockets as it may: REALTIME_GATEWAY_SOCKETS`);
   });
+}
+
+function answered(response: Response): Response {
+  return response.status === NO_PLACE ? full("as many sockets are open as may be: REALTIME_MAX_CONNECTIONS") : response;
 }
 
 /** Opens a socket for a request that may have one. Refusals have the statuses and bodies of protocol.md §1.4. */
@@ -56,6 +63,7 @@ async function open(
   connect: (session: SessionRecord) => Promise<Response>,
 ): Promise<Response> {
   try {
+    if (!settingsOf(env).enabled) return failure(503, DISABLED);
     const session = tooOften(request, env) ?? (await newSession(request, env));
     return session instanceof Response ? session : await connect(session);
   } catch (error) {

@@ -311,7 +311,9 @@ export class Gateway implements RoomEvents {
       named,
     });
     this.#enter(membership);
-    this.reply(session, frame, "ok", { postgres_changes: echoWishes(request.postgresChanges), ...standing });
+    const { heartbeatMs, reconnectMs } = this.#ports.pace;
+    const pace = { heartbeat_ms: heartbeatMs, reconnect_ms: reconnectMs };
+    this.reply(session, frame, "ok", { postgres_changes: echoWishes(request.postgresChanges), ...standing, ...pace });
     this.opened(membership, opened);
     void this.namedTables.joined(membership);
     if (request.replicationReady) tellWhenReady(this, membership);

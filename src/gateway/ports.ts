@@ -2,7 +2,7 @@
 
 import type { Claims } from "../protocol/claims.ts";
 import type { JsonText } from "../protocol/json.ts";
-import type { ChannelLimits, Limits } from "../protocol/limits.ts";
+import type { ChannelLimits, Limits, Pace } from "../protocol/limits.ts";
 import type { Down, Up, Viewer } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
 import type { Rights } from "../protocol/rights.ts";
@@ -110,6 +110,8 @@ export interface GatewayPorts {
   /** Opens a link to a channel object. Rejects when it cannot be reached. */
   openLink(object: string, events: LinkEvents): Promise<ChannelLink>;
   readonly limits: Limits;
+  /** What clients are told of it. */
+  readonly pace: Pace;
   /** Verifies a token. Throws an error whose `code` and `message` the client may see. */
   verify(token: string): Promise<Claims>;
   /** Resolves once every block is known here. Rejects when nobody can say: then nobody may be let in. */

@@ -27,6 +27,17 @@ export interface Limits extends ChannelLimits {
   readonly idleMs: number;
 }
 
+/** What clients are told when they join: the pace that keeps them, and everybody's server, well. */
+export interface Pace {
+  /** Between two heartbeats of a client. */
+  readonly heartbeatMs: number;
+  /** The longest a client that lost its socket waits before it tries again. */
+  readonly reconnectMs: number;
+}
+
+/** Contract part 5. */
+export const defaultPace: Pace = { heartbeatMs: 30_000, reconnectMs: 5_000 };
+
 /** Contract C47 for the rates, AC-117 for the payload, protocol.md §11.1 for the rest. */
 export const defaultLimits: Limits = {
   messagesPerMinute: 60,

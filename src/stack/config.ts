@@ -4,110 +4,36 @@ import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, parseEnv } from "node:util";
-import { z } from "zod";
-import { tuning } from "../edge/settings.ts";
-import type { Config as ListenerConfig } from "../listener/config.ts";
+import { NO_DATABASE } from "../settings/database.ts";
+import { documented } from "../settings/documented.ts";
+import { tuning } from "../settings/edge.ts";
+import { listenerTuning } from "../settings/listener.ts";
+import { DEFAULT_PORT, FORMER_PORT, LOOPBACK, stackSettings } from "../settings/stack.ts";
 import { StackError } from "./errors.ts";
 
 export const project = fileURLToPath(new URL("../..", import.meta.url));
 
-const DEFAULT_PORT = 4000;
-const LOOPBACK = "127.0.0.1";
 const LEAST_UNPRIVILEGED_PORT = 1024;
-/** Where the clients of earlier releases look; served too as long as nobody chose a port. */
-const FORMER_PORT = 3100;
+/** Of the longest name of a setting. */
+const NAME_WIDTH = 31;
+
+/** Every setting that a start reads, by name. */
+const shape = { ...stackSettings.shape, ...tuning.shape, ...listenerTuning.shape };
 
 export const usage = `Starts everything on this machine: PostgreSQL, the listener and the edge.
 
 usage: npm start -- [--port <port>] [--help]
 
-  --port <port>             the same as REALTIME_PORT
-  --help                    this text
+  ${"--port <port>".padEnd(NAME_WIDTH)} the same as REALTIME_PORT
+  ${"--help".padEnd(NAME_WIDTH)} this text
 
 Settings, from the environment or from .env in the project directory:
 
-  REALTIME_PORT             where clients connect (${DEFAULT_PORT}, and ${FORMER_PORT} too while it is free)
-  REALTIME_HOST             the address to listen on (127.0.0.1)
-  REALTIME_LISTENER_PORT    the listener's HTTP port (REALTIME_PORT + 1)
-  REALTIME_POSTGRES_PORT    the embedded PostgreSQL's port (REALTIME_PORT + 2)
-  DATABASE_URL              a PostgreSQL of your own, instead of the embedded one
-  REALTIME_JWT_SECRET       signs and verifies tokens, 32 characters or more (made at the first start)
-  REALTIME_ANON_KEY         the key for clients (a token made with the secret)
-  REALTIME_SERVICE_KEY      the key for servers and the CLI (a token made with the secret)
-  REALTIME_LISTENER_SECRET  between listener and edge, 32 characters or more (made at the first start)
-  REALTIME_GATEWAYS         gateways, each with a share of the sockets (1)
-  REALTIME_GATEWAY_SOCKETS  sockets on one gateway (32000)
-  REALTIME_PRESENCE_TIMEOUT seconds until a user tracked without a socket is offline (300)
-  REALTIME_MESSAGE_TTL      seconds for which a message can be had again (86400)
-  REALTIME_JWKS             keys that verify tokens, a JSON Web Key Set: {"keys":[…]}
-  REALTIME_JWKS_URL         where such a set is published, https, or http on this machine
-  REALTIME_JWT_CLAIMS       claims that every token must have: {"iss":"https://example.com"}
-  REALTIME_CONNECTIONS_PER_MINUTE
-                            connections of one address a minute, 0 for any number (100)
-  REALTIME_IP_HEADER        the header in which a proxy in front appends the client's address; without it
-                            the limits of addresses leave out this machine's own programs
-  REALTIME_MAX_CONNECTIONS  sockets at once (10000)
-  REALTIME_MESSAGES_PER_MINUTE
-                            broadcasts of one socket a minute, and by HTTP of one address, 0 for any number (60)
-  REALTIME_PRESENCE_PER_MINUTE
-                            presence calls of one socket a minute, 0 for any number (10)
-  REALTIME_JOINS_PER_MINUTE joins of one socket a minute, 0 for any number (600)
-  REALTIME_MAX_CHANNELS     channels on one socket (100)
-  REALTIME_MAX_PAYLOAD      bytes of a broadcast's payload (1000000)
-  REALTIME_MAX_PRESENCE     bytes of what is tracked in presence (100000)
-  REALTIME_MAX_FRAME        bytes of a frame from a client (5000000)
-  REALTIME_MAX_REPLAY       messages that a join may replay (25)
-  REALTIME_IDLE_TIMEOUT     seconds after which a silent socket is closed (60)
-  REALTIME_OUTBOX_LIMIT     bytes of row changes that may wait for the edge before capture stops (2000000000)
-  REALTIME_SQL_SECRET       the edge's key to SQL over HTTP (made of REALTIME_LISTENER_SECRET)
-  REALTIME_SQL_DATABASE_URL a login of its own for the edge's SQL, such as of nself_realtime_edge (DATABASE_URL)
-  REALTIME_SQL_SESSIONS     sessions for it (5)
-  REALTIME_SQL_TIMEOUT      seconds that one of its statements may take (15)
-  REALTIME_NOTIFY           on or off: row changes for plain LISTEN, too (on)
-  REALTIME_LOG_LEVEL        what the listener logs: error, warn, info or debug (warn)
-  NSELF_HOME                where all state is kept (.nself in the project directory)`;
-
-const port = z.coerce
-  .number({ error: "must be a port number" })
-  .int({ error: "must be a port number" })
-  .min(1, { error: "must be between 1 and 65535" })
-  .max(65535, { error: "must be between 1 and 65535" });
-const secret = z.string().min(32, { error: "must be at least 32 characters long" });
-const key = z.string().regex(/^[\x21-\x7e]+$/, { error: "must not hold spaces or characters beyond ASCII" });
-
-const databaseUrl = z.url({
-  protocol: /^postgres(ql)?$/,
-  error: "must be a URL such as postgresql://user:password@host:5432/database",
-});
-
-const logLevels = ["error", "warn", "info", "debug"] as const satisfies ListenerConfig["logLevel"][];
-const amount = z.string().regex(/^[1-9]\d{0,14}$/, { error: "must be a whole number above 0" });
-const listenerSettings = z.object({
-  REALTIME_OUTBOX_LIMIT: amount.optional(),
-  REALTIME_SQL_SECRET: secret.optional(),
-  REALTIME_SQL_DATABASE_URL: databaseUrl.optional(),
-  REALTIME_SQL_SESSIONS: amount.optional(),
-  REALTIME_SQL_TIMEOUT: amount.optional(),
-  REALTIME_NOTIFY: z.enum(["on", "off"], { error: "must be on or off" }).optional(),
-  REALTIME_LOG_LEVEL: z.enum(logLevels, { error: `must be one of ${logLevels.join(", ")}` }).optional(),
-});
-
-const settings = z.object({
-  NSELF_HOME: z.string().optional(),
-  REALTIME_PORT: port.optional(),
-  REALTIME_HOST: z
-    .union([z.ipv4(), z.ipv6(), z.literal("localhost")], { error: "must be an IP address or localhost" })
-    .default(LOOPBACK),
-  REALTIME_LISTENER_PORT: port.optional(),
-  REALTIME_POSTGRES_PORT: port.optional(),
-  DATABASE_URL: databaseUrl.optional(),
-  REALTIME_JWT_SECRET: secret.optional(),
-  REALTIME_ANON_KEY: key.optional(),
-  REALTIME_SERVICE_KEY: key.optional(),
-  REALTIME_LISTENER_SECRET: secret.optional(),
-  ...tuning.shape,
-  ...listenerSettings.shape,
-});
+${documented(shape)
+  .map(
+    ({ name, says, otherwise }) => `  ${name.padEnd(NAME_WIDTH)} ${says}${otherwise === "" ? "" : ` (${otherwise})`}`,
+  )
+  .join("\n")}`;
 
 /** One TCP port of the stack, where it listens, and the setting that moves it. */
 export interface Port {
@@ -125,7 +51,7 @@ export interface Config {
   readonly formerPort: number | undefined;
   readonly listenerPort: Port;
   readonly postgresPort: Port;
-  /** Undefined: the stack runs a PostgreSQL of its own. */
+  /** Undefined: the stack runs a PostgreSQL of its own. NO_DATABASE: there is none, and no listener either. */
   readonly databaseUrl: string | undefined;
   readonly jwtSecret: string | undefined;
   readonly anonKey: string | undefined;
@@ -151,10 +77,13 @@ export function readConfig(args: string[], environment: NodeJS.ProcessEnv = proc
   if (flags.help) return "help";
 
   const given = present({ ...readEnvFile(), ...environment, ...(flags.port && { REALTIME_PORT: flags.port }) });
-  const parsed = settings.safeParse(given);
   const portSetting = flags.port ? "--port" : "REALTIME_PORT";
-  if (!parsed.success) {
-    const faults = parsed.error.issues.map(({ path: [name], message }) =>
+  const parsed = stackSettings.safeParse(given);
+  const issues = [parsed, tuning.safeParse(given), listenerTuning.safeParse(given)].flatMap(
+    ({ error }) => error?.issues ?? [],
+  );
+  if (!parsed.success || issues.length > 0) {
+    const faults = issues.map(({ path: [name], message }) =>
       name === "REALTIME_PORT" ? `${portSetting} ${message}` : `${String(name)} ${message}`,
     );
     throw new StackError(faults.join("\n"));
@@ -181,10 +110,10 @@ export function readConfig(args: string[], environment: NodeJS.ProcessEnv = proc
     anonKey: values.REALTIME_ANON_KEY,
     serviceKey: values.REALTIME_SERVICE_KEY,
     listenerSecret: values.REALTIME_LISTENER_SECRET,
-    sqlSecret: values.REALTIME_SQL_SECRET,
+    sqlSecret: given.REALTIME_SQL_SECRET,
     tuning: pick(given, tuning.shape),
-    listenerSettings: pick(given, listenerSettings.shape),
-    unknown: Object.keys(given).filter((name) => name.startsWith("REALTIME_") && !(name in settings.shape)),
+    listenerSettings: pick(given, listenerTuning.shape),
+    unknown: Object.keys(given).filter((name) => name.startsWith("REALTIME_") && !(name in shape)),
   };
   refuseClashes(config);
   return config;
@@ -192,6 +121,7 @@ export function readConfig(args: string[], environment: NodeJS.ProcessEnv = proc
 
 /** The ports that the stack takes for itself: PostgreSQL's only when it runs one. */
 export function portsOf(config: Config): Port[] {
+  if (config.databaseUrl === NO_DATABASE) return [config.edgePort];
   const ports = [config.edgePort, config.listenerPort];
   return config.databaseUrl === undefined ? [...ports, config.postgresPort] : ports;
 }

@@ -3,6 +3,8 @@
 import { once } from "node:events";
 import pg from "pg";
 import { MigrationError, migrate } from "../listener/migrate.ts";
+import { NO_DATABASE } from "../settings/database.ts";
+import { tuning } from "../settings/edge.ts";
 import { Children } from "./children.ts";
 import { type Config, edgeUrl, portsOf, readConfig, usage } from "./config.ts";
 import { preparePublicSchema, requireDatabase } from "./database.ts";
@@ -12,6 +14,7 @@ import { Guard } from "./guard.ts";
 import { claimHome } from "./home.ts";
 import { listenerChild, sqlUrl } from "./listener.ts";
 import { LogFile } from "./log-file.ts";
+import { openFiles, socketsFor } from "./open-files.ts";
 import { isFree, requireFree } from "./ports.ts";
 import { embeddedUrl, postgresChild } from "./postgres.ts";
 import { Report } from "./report.ts";
@@ -66,22 +69,18 @@ async function runStack(config: Config): Promise<void> {
   const databaseUrl = config.databaseUrl ?? embeddedUrl(config.postgresPort.number, secrets.postgresPassword);
 
   await using _postgres = await startDatabase(config, databaseUrl, secrets, children);
-  const warnings: string[] = [];
-  const onWarning = (warning: string): void => void warnings.push(warning);
-  await report.step("migrations", () => migrate(databaseUrl, { signal, onWarning }));
-  for (const warning of warnings) report.warn(warning);
-  if (config.databaseUrl === undefined) await preparePublicSchema(databaseUrl);
+  const withDatabase = databaseUrl !== NO_DATABASE;
+  if (withDatabase) await prepareDatabase(config, databaseUrl);
 
   await report.step("edge bundled", () => bundleEdge(config.home));
+  const bindings = { ...ONE_GATEWAY, ...boundSockets(config), ...edgeBindings(config, databaseUrl, secrets) };
   const ports = await edgePorts(config);
   const taken =
     config.formerPort === undefined || ports.includes(config.formerPort) ? "" : ` (${config.formerPort} is taken)`;
   await using _edge = await report.step(`edge on port ${ports.join(" and ")}${taken}`, () =>
-    children.start(edgeChild(config, edgeBindings(config, databaseUrl, secrets), ports), signal),
+    children.start(edgeChild(config, bindings, ports), signal),
   );
-  await using _listener = await report.step(`listener on port ${config.listenerPort.number}`, () =>
-    children.start(listenerChild(config, databaseUrl, secrets.listenerSecret), signal),
-  );
+  await using _listener = withDatabase ? await startListener(config, databaseUrl, secrets, children) : undefined;
 
   const stack: StackFile = {
     url: edgeUrl(config),
@@ -114,6 +113,25 @@ function stopOnSignals(children: Children): void {
   }
 }
 
+async function prepareDatabase(config: Config, databaseUrl: string): Promise<void> {
+  const warnings: string[] = [];
+  const onWarning = (warning: string): void => void warnings.push(warning);
+  await report.step("migrations", () => migrate(databaseUrl, { signal: stopping.signal, onWarning }));
+  for (const warning of warnings) report.warn(warning);
+  if (config.databaseUrl === undefined) await preparePublicSchema(databaseUrl);
+}
+
+function startListener(
+  config: Config,
+  databaseUrl: string,
+  secrets: Secrets,
+  children: Children,
+): Promise<AsyncDisposable> {
+  return report.step(`listener on port ${config.listenerPort.number}`, () =>
+    children.start(listenerChild(config, databaseUrl, secrets.listenerSecret), stopping.signal),
+  );
+}
+
 /** @returns the embedded PostgreSQL, or undefined beside a database that is somebody else's to start and stop */
 async function startDatabase(
   config: Config,
@@ -121,6 +139,7 @@ async function startDatabase(
   secrets: Secrets,
   children: Children,
 ): Promise<AsyncDisposable | undefined> {
+  if (config.databaseUrl === NO_DATABASE) return undefined;
   if (config.databaseUrl !== undefined) {
     await report.step("database of DATABASE_URL", () => requireDatabase(databaseUrl));
     return undefined;
@@ -138,10 +157,27 @@ async function edgePorts(config: Config): Promise<number[]> {
   return former !== undefined && (await isFree(former, config.host)) ? [own, former] : [own];
 }
 
-/** The text bindings of the Worker, by name. */
+/**
+ * As many sockets as the system's limit of open files bears, where nobody has said how many; who has is warned. Past the
+ * limit the edge could open nothing any more, for nobody.
+ */
+function boundSockets(config: Config): Record<string, string> {
+  const files = openFiles();
+  const most = files === undefined ? Number.POSITIVE_INFINITY : socketsFor(files);
+  const wanted = tuning.parse(config.tuning).REALTIME_MAX_CONNECTIONS;
+  if (wanted <= most) return {};
+  const limit = `a process may open ${files} files here (ulimit -n), enough for ${most} sockets`;
+  if ("REALTIME_MAX_CONNECTIONS" in config.tuning) {
+    report.warn(`${limit} and the channels they use: REALTIME_MAX_CONNECTIONS=${wanted} is more`);
+    return {};
+  }
+  report.note(`${limit}: more are not taken`);
+  return { REALTIME_MAX_CONNECTIONS: String(most) };
+}
+
+/** The text bindings of the Worker that are given or made, by name. */
 function edgeBindings(config: Config, databaseUrl: string, secrets: Secrets): Record<string, string> {
   return {
-    ...ONE_GATEWAY,
     ...config.tuning,
     DATABASE_URL: databaseUrl,
     REALTIME_JWT_SECRET: secrets.jwtSecret,

@@ -1,5 +1,6 @@
 // What the stack tells the person who started it: steps and the result on stdout, trouble on stderr.
 
+import { NO_DATABASE } from "../settings/database.ts";
 import type { Config } from "./config.ts";
 import type { LogFile } from "./log-file.ts";
 import type { StackFile } from "./stack-file.ts";
@@ -57,7 +58,9 @@ export class Report {
     const next =
       databaseUrl === undefined
         ? ["npx nself realtime subscribe public.todos", "npm run quickstart"]
-        : ["npx nself realtime subscribe <schema.table>", "npx nself realtime listen <schema.table>"];
+        : databaseUrl === NO_DATABASE
+          ? ["npx nself realtime listen channel:room-1"]
+          : ["npx nself realtime subscribe <schema.table>", "npx nself realtime listen <schema.table>"];
     const seconds = ((performance.now() - this.#startedAt) / 1000).toFixed(1);
     print(`
 ${paint("bold", "nself realtime")} is ready after ${seconds} s
@@ -83,6 +86,7 @@ function printable(text: string): string {
 
 /** The whole address stands in the stack file; a terminal is looked at by others too. */
 function placeOf(databaseUrl: string): string {
+  if (databaseUrl === NO_DATABASE) return "none: no registered channels, no row changes";
   const { host, pathname } = new URL(databaseUrl);
   return `${host}${pathname}`;
 }

@@ -7,7 +7,7 @@ import { SignJWT } from "jose";
 import { z } from "zod";
 import { KeySet } from "../auth/key-set.ts";
 import { type Keys, TokenError, verifyToken } from "../auth/tokens.ts";
-import { tuning } from "../edge/settings.ts";
+import { tuning } from "../settings/edge.ts";
 import type { Config } from "./config.ts";
 import { StackError } from "./errors.ts";
 

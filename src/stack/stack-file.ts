@@ -12,6 +12,7 @@ const stackFile = z.strictObject({
   anonKey: z.string(),
   serviceKey: z.string(),
   jwtSecret: z.string(),
+  /** Or NO_DATABASE. */
   databaseUrl: z.string(),
   /** The process to stop with SIGTERM; everything else of the stack is its child. */
   pid: z.int(),

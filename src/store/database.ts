@@ -1,10 +1,11 @@
 // The database as the edge sees it: parametrised SQL over HTTP, rows parsed at the door, failures typed.
 import { NeonDbError, neon, neonConfig } from "@neondatabase/serverless";
 import * as z from "zod";
+import { NO_DATABASE } from "../settings/database.ts";
 
 /** What the edge must be told to reach PostgreSQL. */
 export interface DatabaseEnv {
-  /** Connection string. With REALTIME_SQL_URL it is only sent along: the listener has its own. */
+  /** Connection string, or NO_DATABASE. With REALTIME_SQL_URL it is only sent along: the listener has its own. */
   DATABASE_URL: string;
   /** SQL endpoint of the listener, where the database is not Neon. */
   REALTIME_SQL_URL?: string;
@@ -31,6 +32,11 @@ export interface QueryOptions {
 /** PostgreSQL, or the way to it, does not answer. */
 export class StoreUnavailable extends Error {
   override readonly name: string = "StoreUnavailable";
+}
+
+/** There is none, by choice. */
+export class NoDatabase extends StoreUnavailable {
+  override readonly name = "NoDatabase";
 }
 
 /** PostgreSQL has ended a statement that took longer than it may: of others nothing is said by that. */
@@ -71,6 +77,11 @@ const AWAY = /^(08|53|57|58)/;
 
 /** Opens the way to the database. Holds no connection: every statement is one HTTP request. */
 export function openDatabase(env: DatabaseEnv): Query {
+  if (env.DATABASE_URL === NO_DATABASE) {
+    return async () => {
+      throw new NoDatabase("this server runs without a database (DATABASE_URL=none), and this needs one");
+    };
+  }
   const { REALTIME_SQL_URL: endpoint } = env;
   if (endpoint !== undefined) neonConfig.fetchEndpoint = () => endpoint;
   // The driver lets `fetchOptions.headers` replace its own headers, so the secret travels as its auth token.

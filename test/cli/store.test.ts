@@ -9,7 +9,7 @@ import { StatementRefused, StatementTooSlow, StoreNotReady, StoreUnavailable } f
 import { openStore, type Store } from "../../src/store/store.ts";
 import { freePort, startPostgres, type TestPostgres } from "../support/postgres.ts";
 
-const SECRET = "the-secret-of-this-test";
+const SECRET = "the-secret-of-this-test-and-no-other";
 
 let postgres: TestPostgres;
 let listener: ChildProcess;

@@ -52,7 +52,7 @@ describe.each(versions)("version %s", (vsn) => {
     ]) {
       expect(await socket.ask(topic, "phx_join", payload)).toEqual({
         status: "ok",
-        response: { postgres_changes: [], position },
+        response: { postgres_changes: [], position, heartbeat_ms: 30_000, reconnect_ms: 5_000 },
       });
     }
   });

@@ -114,7 +114,7 @@ describe.each([
   });
 });
 
-test("a membership in another table takes effect with the next row", async () => {
+test("AC-220: a membership in another table takes effect with the next row", async () => {
   const members = uniqueName("members").replaceAll("-", "_");
   await db.query(`create table ${members} (of_team int, who uuid)`);
   const name = await table(
@@ -133,7 +133,7 @@ test("a membership in another table takes effect with the next row", async () =>
   expect(ann.changes).toHaveLength(1);
 });
 
-test("a policy that is made, changed or dropped decides within seconds", async () => {
+test("AC-220: a policy that is made, changed or dropped decides within seconds", async () => {
   const name = await table("id int primary key, owner uuid");
   const [ann, all] = [await follow(name, user(ANN)), await follow(name, service())];
   const insert = async (id: number): Promise<void> => {
@@ -158,7 +158,7 @@ test("a policy that is made, changed or dropped decides within seconds", async (
   expect(ann.brief()).toEqual([2, 4, 6, 8].map((id) => ["INSERT", { id, owner: ANN }]));
 });
 
-test("a role without SELECT gets nothing, and columns without it are in no change", async () => {
+test("AC-220: a role without SELECT gets nothing, and columns without it are in no change", async () => {
   const name = await table("id int primary key, title text, secret text", "for select using (true)");
   await db.query(
     `revoke select on ${name} from anon, authenticated; grant select (id, title) on ${name} to authenticated`,
@@ -175,7 +175,7 @@ test("a role without SELECT gets nothing, and columns without it are in no chang
   expect(anon.changes).toEqual([]);
 });
 
-test("who may not read the key is told so with every change, and nothing else", async () => {
+test("AC-220: who may not read the key is told so with every change, and nothing else", async () => {
   const name = await table("id int primary key, title text", "for select using (title = 'a')");
   await db.query(`revoke select on ${name} from authenticated; grant select (title) on ${name} to authenticated`);
   const socket = await RawSocket.open(stack.url, { key: await token(ANN) });
@@ -189,7 +189,7 @@ test("who may not read the key is told so with every change, and nothing else", 
   socket.close();
 });
 
-test("a policy that raises an error stops only whom it is raised for", async () => {
+test("AC-220: a policy that raises an error stops only whom it is raised for", async () => {
   const name = await table("id int primary key, owner uuid", "for select using (owner = auth.uid())");
   const [ann, broken, all] = [
     await follow(name, user(ANN)),
@@ -215,7 +215,7 @@ async function policyOf(name: string): Promise<string> {
   return `"${rows[0].polname}"`;
 }
 
-test("a token of another user brings the other's rows, from the next change on", async () => {
+test("AC-220: a token of another user brings the other's rows, from the next change on", async () => {
   const name = await table("id int primary key, owner uuid", "for select using (owner = auth.uid())");
   // One token each: another of the same user would be confirmed as well.
   let bearer = token(ANN);
@@ -237,7 +237,7 @@ test("a token of another user brings the other's rows, from the next change on",
   await eventually(() => expect(seen.map(({ new: row }) => "id" in row && row.id)).toEqual([1, 4]));
 });
 
-test("what was missed is shown as far as it may be seen, and so is a feed by its own topic", async () => {
+test("AC-220: what was missed is shown as far as it may be seen, and so is a feed by its own topic", async () => {
   const name = await table("id int primary key, owner uuid", "for select using (owner = auth.uid())");
   const topic = `realtime:table:public.${name}`;
   const open = async (sub: string): Promise<RawSocket> => RawSocket.open(stack.url, { key: await token(sub) });

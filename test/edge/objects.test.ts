@@ -107,14 +107,17 @@ describe("what PostgreSQL knows", () => {
   });
 });
 
+const noSockets = { sockets: () => 0, places: async () => 0 };
+
 describe("the directory", () => {
   test("hears of an object's changes in their order, however long a report takes", async () => {
     await runInDurableObject(env.DIRECTORY.getByName("reports"), async (_, ctx) => {
       const heard: boolean[] = [];
-      const holder = new Holder(ctx, async (holds) => {
+      const report = async (holds: boolean): Promise<void> => {
         if (holds) await scheduler.wait(50);
         heard.push(holds);
-      });
+      };
+      const holder = new Holder(ctx, { ...noSockets, report });
       holder.tell(true);
       holder.tell(false);
       await vi.waitFor(() => expect(heard).toEqual([true, false]));
@@ -125,7 +128,7 @@ describe("the directory", () => {
     await runInDurableObject(env.DIRECTORY.getByName("failed-report"), async (_, ctx) => {
       const report = vi.fn<(holds: boolean) => Promise<void>>().mockRejectedValueOnce(new Error("away"));
       report.mockResolvedValue();
-      const holder = new Holder(ctx, report);
+      const holder = new Holder(ctx, { ...noSockets, report });
       holder.tell(true);
       await vi.waitFor(() => expect(report).toHaveBeenCalledTimes(1));
       await scheduler.wait(10);
@@ -138,7 +141,7 @@ describe("the directory", () => {
     await runInDurableObject(env.DIRECTORY.getByName("report-again"), async (_, ctx) => {
       const report = vi.fn<(holds: boolean) => Promise<void>>().mockRejectedValueOnce(new Error("away"));
       report.mockResolvedValue();
-      new Holder(ctx, report).tell(true);
+      new Holder(ctx, { ...noSockets, report }).tell(true);
       await vi.waitFor(() => expect(report).toHaveBeenCalledTimes(2), { timeout: 10_000 });
     });
   });
@@ -146,10 +149,11 @@ describe("the directory", () => {
   test("nobody is let in by what it said before it was told that nothing is held", async () => {
     await runInDurableObject(env.DIRECTORY.getByName("let-in"), async (_, ctx) => {
       const told: boolean[] = [];
-      const holder = new Holder(ctx, async (holds) => {
+      const report = async (holds: boolean): Promise<void> => {
         await scheduler.wait(20);
         told.push(holds);
-      });
+      };
+      const holder = new Holder(ctx, { ...noSockets, report });
       await holder.ready();
       holder.tell(false);
       const ready = holder.ready();

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 const entry = fileURLToPath(new URL("../../src/listener/main.ts", import.meta.url));
 const node = fileURLToPath(new URL("../../node_modules/.bin/node", import.meta.url));
 
-export const secret = "a-secret-of-the-listener-tests";
+export const secret = "a-secret-of-the-listener-tests-alone";
 
 export interface ListenerProcess {
   port: number;

@@ -151,7 +151,7 @@ describe("the edge's role", () => {
     url.password = "edge";
     const own = await startListener(postgres.url, edge.url, {
       REALTIME_SQL_DATABASE_URL: url.href,
-      REALTIME_SQL_SECRET: "a-key-of-the-edge-alone",
+      REALTIME_SQL_SECRET: "a-key-of-the-edge-alone-and-long-enough",
       REALTIME_SQL_SESSIONS: "2",
       REALTIME_SQL_TIMEOUT: "1",
     });
@@ -159,7 +159,7 @@ describe("the edge's role", () => {
       const response = await fetch(`http://127.0.0.1:${own.port}/sql`, {
         method: "POST",
         body: JSON.stringify({ query }),
-        headers: { authorization: "Bearer a-key-of-the-edge-alone", "neon-array-mode": "false" },
+        headers: { authorization: "Bearer a-key-of-the-edge-alone-and-long-enough", "neon-array-mode": "false" },
       });
       return (await response.json()) as { rows?: unknown[]; code?: string };
     };

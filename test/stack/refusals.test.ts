@@ -37,7 +37,7 @@ test.each([
 
 test.each([
   [{ REALTIME_PORT: "http" }, "REALTIME_PORT must be a port number"],
-  [{ REALTIME_PORT: "70000" }, "REALTIME_PORT must be between 1 and 65535"],
+  [{ REALTIME_PORT: "70000" }, "REALTIME_PORT must be a port number from 1 to 65535"],
   [{ REALTIME_PORT: "65535" }, "REALTIME_LISTENER_PORT would be 65536"],
   [
     { REALTIME_PORT: "24000", REALTIME_LISTENER_PORT: "24000" },
@@ -58,11 +58,18 @@ test.each([
   [{ REALTIME_CONNECTIONS_PER_MINUTE: "-1" }, "REALTIME_CONNECTIONS_PER_MINUTE must be a whole number from 0 to"],
   [{ REALTIME_MESSAGES_PER_MINUTE: "many" }, "REALTIME_MESSAGES_PER_MINUTE must be a whole number from 0 to"],
   [{ REALTIME_IP_HEADER: "x real ip" }, "REALTIME_IP_HEADER must be the name of a header"],
+  [{ REALTIME_ENABLED: "yes" }, "REALTIME_ENABLED must be true or false"],
+  [{ REALTIME_MAX_CONNECTIONS: "0" }, "REALTIME_MAX_CONNECTIONS must be a whole number from 1 to"],
+  [{ REALTIME_MESSAGE_TTL: "1d" }, "REALTIME_MESSAGE_TTL must be a whole number from 1 to"],
+  [{ REALTIME_HEARTBEAT_INTERVAL: "0" }, "REALTIME_HEARTBEAT_INTERVAL must be a whole number from 1 to"],
+  [{ REALTIME_RECONNECT_DELAY: "5s" }, "REALTIME_RECONNECT_DELAY must be a whole number from 10 to"],
+  [{ REALTIME_HEARTBEAT_INTERVAL: "40", REALTIME_IDLE_TIMEOUT: "30" }, "REALTIME_IDLE_TIMEOUT must be longer than"],
+  [{ REALTIME_OUTBOX_LIMIT: "1000" }, "REALTIME_OUTBOX_LIMIT must be a whole number from 1000000 to"],
   [{ REALTIME_NOTIFY: "maybe" }, "REALTIME_NOTIFY must be on or off"],
   [{ REALTIME_LOG_LEVEL: "loud" }, "REALTIME_LOG_LEVEL must be one of error, warn, info, debug"],
   [{ REALTIME_PORT: "1000" }, "REALTIME_POSTGRES_PORT would be 1002; PostgreSQL never runs as root"],
   [{ DATABASE_URL: "mysql://root:hunter2@127.0.0.1/x" }, "DATABASE_URL must be a URL such as postgresql://"],
-])("%o is refused by name", async (env, message) => {
+])("AC-183: %o is refused by name", async (env, message) => {
   const { code, logs } = await startAndFail(env);
   expect(code).toBe(1);
   expect(logs).toContain(message);

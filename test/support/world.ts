@@ -2,6 +2,7 @@
 import { Channel } from "../../src/channel/channel.ts";
 import type {
   ChannelAccess,
+  ChannelPorts,
   ChannelStore,
   Link,
   MemberRow,
@@ -16,7 +17,7 @@ import type { SessionRecord } from "../../src/gateway/session.ts";
 import { Tally } from "../../src/gateway/tally.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
-import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
+import { defaultLimits, defaultPace, type Limits } from "../../src/protocol/limits.ts";
 import { decodeDown, decodeUp, encodeLink } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
 import { allRights, noRights } from "../../src/protocol/rights.ts";
@@ -218,9 +219,16 @@ export class World {
     const name = parseObjectName(object);
     if (name === undefined) throw new Error(`no channel is named ${object}`);
     const greeted = this.#wires.filter((wire) => wire.open && wire.object === object).map(({ link }) => link);
-    const ports = {
+    const ports = { ...this.channelPorts(store), timers: this.clock.timers(life) };
+    const core = new Channel(name, ports, greeted);
+    this.#channels.set(object, { core, life });
+    return core;
+  }
+
+  /** What a channel needs of the world, but for time. */
+  channelPorts(store: ChannelStore): Omit<ChannelPorts, "timers"> {
+    return {
       store,
-      timers: this.clock.timers(life),
       id: this.id,
       presenceTimeoutMs: 300_000,
       maxReplay: this.limits.replay,
@@ -230,9 +238,6 @@ export class World {
       access: this.access,
       policies: this.policies,
     };
-    const core = new Channel(name, ports, greeted);
-    this.#channels.set(object, { core, life });
-    return core;
   }
 
   gateway(name: string): Gateway {
@@ -251,6 +256,7 @@ export class World {
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
+      pace: defaultPace,
       digest: async (text) => text,
       verify: (token) => this.verify(token),
       blocksKnown: () => this.blocksKnown(),

@@ -1,5 +1,6 @@
 // Commands on the whole: init, status, connections.
 import type { Command } from "commander";
+import { NO_DATABASE } from "../../settings/database.ts";
 import { type ReadOptions, reading } from "../arguments.ts";
 import { CliError, ToldError } from "../errors.ts";
 import { asTyped, bad, heading, line, list, show, success } from "../output.ts";
@@ -19,7 +20,7 @@ export function systemCommands(realtime: Command): void {
 
 async function init(): Promise<void> {
   const server = findServer();
-  if (server.databaseUrl !== undefined) await migrateSchema(server.databaseUrl);
+  if (server.databaseUrl !== undefined && server.databaseUrl !== NO_DATABASE) await migrateSchema(server.databaseUrl);
   const { channel, table } = await answer(admin(server).init.$post());
   success(`WebSocket server running at ${server.url}`);
   success("Presence tracking enabled");
@@ -59,7 +60,7 @@ const NOT_INITIALISED = "Not initialised. Run: nself realtime init";
 async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
   const { server, state, away } = await ask();
   const value = {
-    server: state === undefined ? "stopped" : "running",
+    server: state === undefined ? "stopped" : state.enabled ? "running" : "disabled",
     url: server?.url ?? null,
     store: state?.store ?? null,
     connections: state?.connections ?? null,
@@ -76,13 +77,16 @@ async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
       heading("Real-Time System Status");
       line();
       if (state === undefined) return bad(`WebSocket server not running: ${away.message}`);
-      success("WebSocket server running");
+      if (state.enabled) success("WebSocket server running");
+      else bad("WebSocket server disabled (REALTIME_ENABLED=false)");
       success(some(state.connections, "active connection"));
       if (state.store === "ready") {
         const { total, public: open, private: closed, presence } = state.channels;
         success(
           `${some(total, "channel")} (${count(open)} public, ${count(closed)} private, ${count(presence)} presence)`,
         );
+      } else if (state.store === "none") {
+        success("Open channels only: there is no database (DATABASE_URL=none)");
       } else {
         bad(state.store === "not_initialised" ? NOT_INITIALISED : "PostgreSQL not reachable");
       }

@@ -1,7 +1,7 @@
 // Admin API: cleaning up. Each kind goes by itself in time; this has it go now, and says how many there were.
 import { Hono } from "hono";
 import * as z from "zod";
-import { tuning } from "../settings.ts";
+import { tuning } from "../../settings/edge.ts";
 import { heldBy } from "./connections.ts";
 import { ageHours, body } from "./input.ts";
 import type { AdminEnv } from "./ports.ts";

@@ -1,7 +1,7 @@
 // Admin API: what is known of messages beyond themselves: events and totals, and getting rid of what is old.
 import { Hono } from "hono";
 import * as z from "zod";
-import { tuning } from "../settings.ts";
+import { tuning } from "../../settings/edge.ts";
 import { ageHours, body, name, path, query } from "./input.ts";
 import { archived, findChannel } from "./objects.ts";
 import type { AdminEnv } from "./ports.ts";

@@ -2,10 +2,10 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
+import { tuning } from "../../settings/edge.ts";
 import type { ArchivedMessage } from "../../store/messages.ts";
 import { deleteMessage } from "../acts.ts";
 import type { StoredMessage, Unposted } from "../objects/rpc.ts";
-import { tuning } from "../settings.ts";
 import { body, MAX_NAME_LENGTH, name, path, query } from "./input.ts";
 import { archived, findChannel, findRoom } from "./objects.ts";
 import type { AdminEnv } from "./ports.ts";

@@ -1,10 +1,10 @@
 // Admin API: who is there, in one channel or in all.
 import { Hono } from "hono";
 import * as z from "zod";
+import { tuning } from "../../settings/edge.ts";
 import type { PresenceEntry, PresenceStatus } from "../objects/rpc.ts";
-import { tuning } from "../settings.ts";
 import { body, metadata, name, path, query } from "./input.ts";
-import { findChannel, objectOf } from "./objects.ts";
+import { findRoom } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { secondsSince } from "./time.ts";
 
@@ -28,11 +28,11 @@ export const presence = new Hono<AdminEnv>()
   })
   .get("/presence/count", query(scope), async (c) => {
     const { ports } = c.var;
-    const { entries, channelId } = await present(ports, c.req.valid("query").channel);
+    const { entries, members } = await present(ports, c.req.valid("query").channel);
     const counts = countByStatus(entries);
     // A member who was never seen is offline as well, so that the total is everybody who belongs here.
     const seen = [...new Set(entries.map(({ key }) => key))];
-    counts.offline += await ports.store.channels.countMembersBesides(channelId, seen);
+    if (members !== undefined) counts.offline += await ports.store.channels.countMembersBesides(members, seen);
     return c.json({ ...counts, total: counts.online + counts.away + counts.offline });
   })
   .get("/presence/stats", async (c) => {
@@ -59,23 +59,26 @@ export const presence = new Hono<AdminEnv>()
     const { ports } = c.var;
     const { channel: reference, user } = c.req.valid("param");
     const { status = "online", metadata } = c.req.valid("json");
-    const channel = await findChannel(ports, reference);
-    await objectOf(ports, channel).track({
+    const { registered, object } = await findRoom(ports, reference);
+    await object.track({
       user,
       status,
       ...(metadata === undefined ? {} : { metadata }),
     });
-    return c.json({ user_id: user, channel: channel.slug, status });
+    return c.json({ user_id: user, channel: registered?.slug ?? reference, status });
   });
 
-/** Presence of one channel (which must be there) or of all, of one user or of everybody. */
+/**
+ * Presence of one channel (which must be there) or of all, of one user or of everybody. `members` says whose members belong
+ * there too: those of the channel, of all (null), or nobody (undefined), for an open channel has none.
+ */
 async function present(ports: AdminPorts, reference?: string, user?: string) {
   if (reference === undefined) {
-    return { channelId: null, entries: await ports.directory().presence(user === undefined ? {} : { user }) };
+    return { members: null, entries: await ports.directory().presence(user === undefined ? {} : { user }) };
   }
-  const channel = await findChannel(ports, reference);
-  const entries = await objectOf(ports, channel).presence();
-  return { channelId: channel.id, entries: user === undefined ? entries : entries.filter(({ key }) => key === user) };
+  const { registered, object } = await findRoom(ports, reference);
+  const entries = await object.presence();
+  return { members: registered?.id, entries: user === undefined ? entries : entries.filter(({ key }) => key === user) };
 }
 
 /** Users by status, each once. */

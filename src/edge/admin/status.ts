@@ -1,8 +1,8 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
-import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
+import { limitsFrom, tuning } from "../../settings/edge.ts";
+import { NoDatabase, StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import type { ListenerState } from "../../store/listener.ts";
-import { tuning } from "../settings.ts";
 import { register } from "./channels.ts";
 import { openConnections } from "./connections.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
@@ -16,6 +16,7 @@ export const status = new Hono<AdminEnv>()
     const [connections, stored] = await Promise.all([openConnections(ports), storeStatus(ports)]);
     return c.json({
       ...stored,
+      enabled: settings.REALTIME_ENABLED,
       connections: connections.length,
       active_subscriptions: connections.reduce((sum, { subscriptions }) => sum + subscriptions, 0),
       limits: {
@@ -23,8 +24,11 @@ export const status = new Hono<AdminEnv>()
         presence_calls_per_minute: settings.REALTIME_PRESENCE_PER_MINUTE,
         max_payload_bytes: settings.REALTIME_MAX_PAYLOAD,
         max_channels_per_connection: settings.REALTIME_MAX_CHANNELS,
+        max_connections: settings.REALTIME_MAX_CONNECTIONS,
         max_connections_per_gateway: settings.REALTIME_GATEWAY_SOCKETS,
-        idle_seconds: settings.REALTIME_IDLE_TIMEOUT,
+        heartbeat_seconds: settings.REALTIME_HEARTBEAT_INTERVAL,
+        reconnect_ms: settings.REALTIME_RECONNECT_DELAY,
+        idle_seconds: limitsFrom(settings).idleMs / 1_000,
       },
     });
   })
@@ -55,6 +59,7 @@ async function storeStatus(ports: AdminPorts) {
       row_changes: rowChanges(listener),
     };
   } catch (error) {
+    if (error instanceof NoDatabase) return { store: "none" as const };
     if (error instanceof StoreNotReady) return { store: "not_initialised" as const, reason: error.message };
     if (error instanceof StoreUnavailable) return { store: "unavailable" as const, reason: error.message };
     throw error;

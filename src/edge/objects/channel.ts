@@ -22,7 +22,7 @@ import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
 import { blockTables, KeptBlocks } from "./block-store.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
-import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
+import { acceptClient, clientClosed, connectionsOf, makeGateway, noPlace } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import { moderate } from "./moderation.ts";
 import { askPolicies } from "./policies.ts";
@@ -93,10 +93,15 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#keptBlocks = new KeptBlocks(tables);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
-    this.#holder = new Holder(ctx, async (holds) => {
-      const { revision } = this.#clients.blocks;
-      const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds, revision);
-      if (holds && blocks !== null) this.#enforce(blocks);
+    const directory = () => env.DIRECTORY.getByName("directory");
+    this.#holder = new Holder(ctx, {
+      sockets: () => this.#clients.sessions.size,
+      report: async (holds) => {
+        const { revision } = this.#clients.blocks;
+        const blocks = await directory().report("channel", this.#objectName, holds, revision);
+        if (holds && blocks !== null) this.#enforce(blocks);
+      },
+      places: (held, more) => directory().places("channel", this.#objectName, held, more),
     });
     this.#core = new ChannelCore(
       name,
@@ -117,9 +122,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       },
       this.#links(),
     );
-    this.#teller = new Teller(timers, (tallied) =>
-      env.DIRECTORY.getByName("directory").count(DIRECT + this.#objectName, tallied),
-    );
+    this.#teller = new Teller(timers, (tallied) => directory().count(DIRECT + this.#objectName, tallied));
     this.#clients = makeGateway(ctx, env, {
       name: DIRECT + this.#objectName,
       timers,
@@ -161,8 +164,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (url.pathname !== "/link") {
-      await this.#holder.ready();
-      return acceptClient(this.ctx, this.env, this.#clients, request);
+      return (await this.#holder.admit(() => acceptClient(this.ctx, this.env, this.#clients, request))) ?? noPlace();
     }
     const { 0: client, 1: server } = new WebSocketPair();
     this.ctx.acceptWebSocket(server);
@@ -406,6 +408,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   async closeSilent(ms: number): Promise<number> {
     return closeSilent(this.#clients, ms);
+  }
+
+  giveBack(): Promise<void> {
+    return this.#holder.giveBack();
   }
 
   async connections(): Promise<ConnectionEntry[]> {

@@ -29,6 +29,12 @@ function readSession(header: string): SessionRecord {
 
 /** Status of an object that takes no more sockets; of a gateway, the Worker asks the next one. */
 export const FULL = 503;
+/** Status where no object may take one: as many are open everywhere as may be. */
+export const NO_PLACE = 429;
+
+export function noPlace(): Response {
+  return new Response(null, { status: NO_PLACE });
+}
 
 interface Parts {
   /** The gateway's name, by which channels know its links. */
@@ -59,6 +65,7 @@ export function makeGateway(
     blocksKnown,
     openLink,
     limits: settingsOf(env).limits,
+    pace: settingsOf(env).pace,
     verify: (token) => verifyToken(token, settingsOf(env).keys, Date.now()),
     log: (event, details) => console.warn(JSON.stringify({ event, gateway: name, ...details })),
   });

@@ -6,7 +6,8 @@ import { openStore } from "../../store/store.ts";
 import { forEachAtOnce } from "../at-once.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { Counters, counterTables } from "./counters.ts";
-import type { ChannelRpc, DirectoryRpc, PresenceEntry, Totals } from "./rpc.ts";
+import { Places, placeTables } from "./places.ts";
+import type { ChannelRpc, DirectoryRpc, HolderRpc, PresenceEntry, Totals } from "./rpc.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
@@ -19,11 +20,16 @@ const tables = [
 /** Channels asked at once. */
 const AT_ONCE = 50;
 const HOUR_MS = 3_600_000;
+/** How long it is believed that there are no free places. */
+const LOOK_EVERY_MS = 1_000;
 
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #timers = objectTimers(this.ctx);
-  readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables]);
+  readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables, ...placeTables]);
   readonly #counters = new Counters(this.#tables);
+  readonly #places = new Places(this.#tables);
+  /** Unix ms until which free places are not looked for again; no end while they are. */
+  #lookedUntil = 0;
 
   /**
    * An object holds something now, or nothing any more. It is told what to keep out, unless it has heard of that revision
@@ -45,6 +51,39 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
       // An hour later there is another try.
       console.warn(JSON.stringify({ event: "old messages stay", reason: String(error) }));
     }
+  }
+
+  /**
+   * Notes that an object holds so many sockets, and gives it places for more if it wants them; answers how many it may
+   * hold from now on. Where none are free, the others are asked for those that no socket has.
+   */
+  async places(kind: "gateway" | "channel", name: string, held: number, more: boolean): Promise<number> {
+    const holder = `${kind} ${name}`;
+    if (!more) return this.#places.give(holder, held, 0);
+    const { maxConnections } = settingsOf(this.env);
+    const free = (): number => this.#places.free(holder, held, maxConnections);
+    if (free() === 0 && Date.now() >= this.#lookedUntil) {
+      await this.#collect(holder);
+      this.#lookedUntil = free() === 0 ? Date.now() + LOOK_EVERY_MS : 0;
+    }
+    return this.#places.give(holder, held, free());
+  }
+
+  /** Never twice at a time: an object that is asked may be waiting for an answer itself. */
+  async #collect(asker: string): Promise<void> {
+    this.#lookedUntil = Number.POSITIVE_INFINITY;
+    const others = this.#places.holders().filter((holder) => holder !== asker);
+    // One that does not answer keeps what it has.
+    await forEachAtOnce(others, (holder) =>
+      this.#holder(holder)
+        .giveBack()
+        .catch(() => {}),
+    );
+  }
+
+  #holder(holder: string): HolderRpc {
+    const [, kind, name = ""] = /^(\w+) (.*)$/s.exec(holder) ?? [];
+    return kind === "gateway" ? this.env.GATEWAY.getByName(name) : this.env.CHANNEL.getByName(name);
   }
 
   /** Takes what an object has counted since it last told. */

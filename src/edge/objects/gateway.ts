@@ -6,7 +6,7 @@ import { closeSilent } from "../../gateway/sweep.ts";
 import type { BlockList } from "../../protocol/blocks.ts";
 import type { Env } from "../env.ts";
 import { blockTables, KeptBlocks } from "./block-store.ts";
-import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
+import { acceptClient, clientClosed, connectionsOf, makeGateway, noPlace } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
@@ -26,15 +26,19 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#name = ctx.id.name ?? ctx.id.toString();
-    this.#holder = new Holder(ctx, async (holds) => {
-      const { revision } = this.#core.blocks;
-      const blocks = await env.DIRECTORY.getByName("directory").report("gateway", this.#name, holds, revision);
-      if (holds && blocks !== null) this.#enforce(blocks);
+    const directory = () => env.DIRECTORY.getByName("directory");
+    this.#holder = new Holder(ctx, {
+      sockets: () => this.#core.sessions.size,
+      report: async (holds) => {
+        const blocks = await directory().report("gateway", this.#name, holds, this.#core.blocks.revision);
+        if (holds && blocks !== null) this.#enforce(blocks);
+      },
+      places: (held, more) => directory().places("gateway", this.#name, held, more),
     });
     const timers = objectTimers(ctx);
     const tables = new Tables(ctx.storage.sql, [...sessionTables, ...blockTables]);
     this.#keptBlocks = new KeptBlocks(tables);
-    this.#teller = new Teller(timers, (tallied) => env.DIRECTORY.getByName("directory").count(this.#name, tallied));
+    this.#teller = new Teller(timers, (tallied) => directory().count(this.#name, tallied));
     this.#core = makeGateway(ctx, env, {
       name: this.#name,
       timers,
@@ -49,8 +53,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   }
 
   override async fetch(request: Request): Promise<Response> {
-    await this.#holder.ready();
-    return acceptClient(this.ctx, this.env, this.#core, request);
+    return (await this.#holder.admit(() => acceptClient(this.ctx, this.env, this.#core, request))) ?? noPlace();
   }
 
   override webSocketMessage(ws: WebSocket, data: string | ArrayBuffer): void {
@@ -111,6 +114,10 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
 
   async closeSilent(ms: number): Promise<number> {
     return closeSilent(this.#core, ms);
+  }
+
+  giveBack(): Promise<void> {
+    return this.#holder.giveBack();
   }
 
   async connections(): Promise<ConnectionEntry[]> {

@@ -103,6 +103,8 @@ export interface HolderRpc {
   disconnect(connection: string): Promise<boolean>;
   /** Ends a user's sockets, or puts them out of one channel (by its slug); answers how many sockets that were. */
   kick(user: string, channel: string | undefined, reason: string): Promise<number>;
+  /** Gives back to the directory the places that no socket has. */
+  giveBack(): Promise<void>;
   /** Takes the blocks that stand now, and ends whatever they forbid. */
   enforce(blocks: BlockList): Promise<void>;
 }
