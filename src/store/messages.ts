@@ -1,7 +1,7 @@
 // Messages kept in `realtime.messages`.
 import * as z from "zod";
 import type { Body, Message } from "../protocol/link.ts";
-import { type Query, StoreNotReady, StoreUnavailable } from "./database.ts";
+import { type Query, refusesValues } from "./database.ts";
 
 /** A broadcast to be kept. */
 export interface KeptMessage {
@@ -60,13 +60,13 @@ export function messageStore(query: Query) {
 
     /**
      * Keeps messages that a registered channel has sent. One that PostgreSQL cannot hold is left out and logged: it would
-     * be as bad the next time.
+     * be as bad the next time. Rejects with whatever has nothing to do with the messages, and may be over soon.
      */
     async keep(topic: string, messages: readonly Message[]): Promise<void> {
       try {
         await keep(topic, messages);
       } catch (error) {
-        if (error instanceof StoreUnavailable || error instanceof StoreNotReady) throw error;
+        if (!refusesValues(error)) throw error;
         if (messages.length > 1) {
           const middle = Math.ceil(messages.length / 2);
           await this.keep(topic, messages.slice(0, middle));

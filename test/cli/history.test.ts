@@ -62,6 +62,24 @@ test("what PostgreSQL cannot hold is left out, and keeps nothing else from being
   expect(await events("odd")).toEqual(["also good", "good"]);
 });
 
+test.each(["42501", "25006", "40001", "40P01", "55P03"])(
+  "an error that is not of the message (%s) throws none away: it is written when that is over",
+  async (sqlstate) => {
+    const channel = `later-${sqlstate.toLowerCase()}`;
+    await create(channel);
+    await sql.query(`create function public.not_now() returns trigger language plpgsql as
+      $$ begin raise exception 'not now' using errcode = '${sqlstate}'; end $$`);
+    await sql.query(`create trigger not_now before insert on realtime.messages
+      for each row when (new.topic = '${channel}') execute function public.not_now()`);
+    await send(channel, "e0");
+    await send(channel, "e1");
+    const asked = await nself("messages", channel, "10");
+    await sql.query("drop function public.not_now cascade");
+    expect(asked.code).not.toBe(0);
+    expect(await events(channel)).toEqual(["e1", "e0"]);
+  },
+);
+
 test("AC-031 AC-032 AC-035 AC-119: messages go in time, are counted then, and the counts go after 30 days", async () => {
   await create("old");
   for (const event of ["fresh", "day", "day", "month"]) await send("old", event);

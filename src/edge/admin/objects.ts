@@ -26,7 +26,7 @@ export async function configureRooms(ports: AdminPorts, channel: RegisteredChann
 /** Has all that a channel has said so far in the database. Throws what the store throws. */
 export async function archived<Found extends RegisteredChannel>(ports: AdminPorts, channel: Found): Promise<Found> {
   if (await objectOf(ports, channel).archive()) return channel;
-  throw new Problem("store_unavailable", "PostgreSQL does not answer: what was sent last is not in it yet");
+  throw new Problem("store_unavailable", "PostgreSQL does not take what was sent last: it is not in it yet");
 }
 
 /** Finds a channel by slug, id or name. Throws the problem `not_found`. */
