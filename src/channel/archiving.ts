@@ -25,6 +25,8 @@ export class Archiving {
   constructor(ring: Ring, ports: Pick<ChannelPorts, "store" | "timers" | "archive" | "access">) {
     this.#ring = ring;
     this.#ports = ports;
+    // An earlier life may have ended before it was written.
+    if (ring.last > this.#cursor && ports.access.known() !== null) this.#wish(GATHER_MS);
   }
 
   get #cursor(): number {
@@ -47,7 +49,7 @@ export class Archiving {
     this.#ports.store.set("archived", String(seq));
   }
 
-  /** Writes all that is to be kept. Rejects when PostgreSQL does not answer: it will be tried again. */
+  /** Writes all that is to be kept. Rejects when PostgreSQL does not take it: it will be tried again. */
   run(): Promise<void> {
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
@@ -59,7 +61,7 @@ export class Archiving {
     const { access, archive } = this.#ports;
     try {
       this.#due = false;
-      if (this.#ring.last <= this.#cursor || (await access.registration()) === null) return;
+      if (access.known() === null || this.#ring.last <= this.#cursor || (await access.registration()) === null) return;
       for (let batch = this.#next(); batch.length > 0; batch = this.#next()) {
         const from = this.#cursor;
         const kept = batch.filter(({ event, stored }) => event === "broadcast" && !stored);

@@ -481,8 +481,12 @@ export class Channel {
     this.archiving.skipTo(this.position.seq);
   }
 
-  /** What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. */
-  alarm(): void {
+  /**
+   * What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. Resolves when
+   * what is to be kept in the database is there, or will be tried again: an alarm is only over then, and one that a crash
+   * cuts off comes again.
+   */
+  async alarm(): Promise<void> {
     const now = this.#ports.timers.now();
     this.expire(this.#ports.presenceTimeoutMs);
     this.#tell(
@@ -500,8 +504,7 @@ export class Channel {
         .map(({ seenAt }) => seenAt + this.#ports.presenceTimeoutMs),
     ];
     if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
-    // Whatever keeps it is tried again.
-    if (this.#ports.access.known() !== null) this.archiving.run().catch(() => {});
+    await this.archiving.run().catch(() => {});
   }
 }
 

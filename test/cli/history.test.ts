@@ -2,6 +2,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { admin } from "../support/admin.ts";
+import { eventually } from "../support/clients.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 import { realtime } from "./nself.ts";
 
@@ -52,6 +53,32 @@ test("a crash right after a message loses nothing, and doubles nothing", async (
   await stack.killEdge();
   await send("crash", "last");
   expect(await events("crash")).toEqual(["last", "e4", "e3", "e2", "e1", "e0"]);
+});
+
+/** What is in the table, whoever has seen to it: the admin API has everything written before it answers. */
+const inTable = async (name: string): Promise<string[]> => {
+  const { rows } = await sql.query("select event_type from realtime.messages where topic = $1 order by seq", [name]);
+  return rows.map(({ event_type }) => event_type);
+};
+
+test("AC-191: what is sent gets into the table by itself", async () => {
+  await create("unasked");
+  for (let n = 0; n < 5; n++) await send("unasked", `e${n}`);
+  await eventually(async () => expect(await inTable("unasked")).toEqual(["e0", "e1", "e2", "e3", "e4"]), 20_000);
+});
+
+test("what was just being written when the edge died is written by its next life, though nobody asks", async () => {
+  await create("cut");
+  const holder = new pg.Client({ connectionString: stack.databaseUrl });
+  await holder.connect();
+  await holder.query("begin; lock table realtime.messages in exclusive mode");
+  await send("cut", "e0");
+  const waiting = "from pg_stat_activity where wait_event_type = 'Lock' and query like '%keep_messages%'";
+  await eventually(async () => expect((await sql.query(`select ${waiting}`)).rowCount).toBe(1), 20_000);
+  await stack.killEdge();
+  await sql.query(`select pg_terminate_backend(pid) ${waiting}`);
+  await holder.end();
+  await eventually(async () => expect(await inTable("cut")).toEqual(["e0"]), 30_000);
 });
 
 test("what PostgreSQL cannot hold is left out, and keeps nothing else from being kept", async () => {

@@ -63,6 +63,7 @@ test("while the database is away nothing is lost, also over a restart, and it is
   const waits = first.alarms.slice(1).map((at) => at - (first.alarms[0] ?? 0));
   expect(waits).toEqual([4_000, 9_000, 19_000, 39_000, 59_000, 59_000]);
   const second = start({ store: first.store });
+  expect(second.alarms).toHaveLength(1);
   second.ring.add(message(2));
   await second.archiving.run();
   expect(second.kept.flat()).toEqual([1, 2]);

@@ -83,7 +83,7 @@ describe("restarts", () => {
     world.crashChannel(OBJECT);
     await world.clock.pass(1_000);
     expect(world.channel(OBJECT).presence.state).toEqual(before);
-    world.channel(OBJECT).alarm();
+    await world.channel(OBJECT).alarm();
     expect(world.channel(OBJECT).presence.state).toEqual(before);
   });
 });

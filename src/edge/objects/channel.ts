@@ -212,10 +212,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   override async alarm(): Promise<void> {
-    this.#core.alarm();
+    const archived = this.#core.alarm();
     this.#clients.alarm();
     this.#report();
     await this.#teller.alarm();
+    await archived;
   }
 
   async archive(): Promise<boolean> {
