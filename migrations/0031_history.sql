@@ -15,10 +15,10 @@ select realtime.cdc_grant_edge();
 -- The number of a message in its channel: of those that were sent in one millisecond it tells which came first.
 alter table realtime.messages add column seq bigint;
 
--- Keeps messages of the registered channel of a topic: [{"id", "seq", "event", "body", "hex", "sender", "at"}], `body` the JSON
+-- Keeps messages of a registered channel, by its id: one that was made again is another. [{"id", "seq", "event", "body", "hex", "sender", "at"}], `body` the JSON
 -- text of a broadcast and `hex` the bytes of a binary one, `at` unix ms. A message that is there already stays as it is,
 -- and one of a channel that is gone is not kept. They were sent, and are sent to nobody again.
-create function realtime.keep_messages(topic text, messages json) returns void
+create function realtime.keep_messages(channel uuid, messages json) returns void
 language sql set search_path = pg_catalog, pg_temp
 begin atomic
   insert into realtime.messages
@@ -30,10 +30,10 @@ begin atomic
       select id, seq, event, body::jsonb as body, hex, sender, at
       from json_to_recordset(messages) as r (id uuid, seq bigint, event text, body text, hex text, sender text, at double precision)
     ) m
-    where c.slug = keep_messages.topic
+    where c.id = keep_messages.channel
     on conflict (id) do nothing;
 end;
-revoke execute on function realtime.keep_messages(text, json) from public;
+revoke execute on function realtime.keep_messages(uuid, json) from public;
 
 -- When a message goes: at its own time, else so long after it was sent.
 create function realtime.goes_at(sent_at timestamptz, expires_at timestamp, ttl interval) returns timestamptz

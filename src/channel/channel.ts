@@ -69,7 +69,7 @@ export class Channel {
   constructor(name: ObjectName, ports: ChannelPorts, links: Iterable<Link>) {
     this.name = name;
     this.#ports = ports;
-    this.#ring = new Ring(ports.store);
+    this.#ring = new Ring(ports.store, (row) => this.archiving.rescue(row));
     this.archiving = new Archiving(this.#ring, ports);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
     this.#listeners = new Listeners(ports.store);
@@ -471,14 +471,16 @@ export class Channel {
     for (const link of this.#links.values()) link.send({ t: "gone", reason, rejoin });
   }
 
-  /** Ends the channel for everybody in it, and forgets ring and presence. With `rejoin` they may come back at once. */
+  /**
+   * Ends the channel for everybody in it, and forgets ring and presence. With `rejoin` they may come back at once. What is
+   * still to be kept in the database is not forgotten, unless the channel is another one now.
+   */
   clear(reason: string, rejoin: boolean): void {
     this.putOut(reason, rejoin);
     this.#ring.clear();
     this.presence.clear();
     this.#ports.store.clear();
     this.#sequence.forget();
-    this.archiving.skipTo(this.position.seq);
   }
 
   /**

@@ -15,12 +15,15 @@ type Header = Omit<Message, "body"> & { readonly length: number; readonly binary
 
 export class Ring {
   readonly #store: ChannelStore;
+  readonly #leaving: (row: IndexEntry) => void;
   readonly #index: IndexEntry[];
   #nextSlot: number;
   #pending: Message[] = [];
 
-  constructor(store: ChannelStore) {
+  /** `leaving` is called with each row that is about to be written over or forgotten, while it still can be read. */
+  constructor(store: ChannelStore, leaving: (row: IndexEntry) => void = () => {}) {
     this.#store = store;
+    this.#leaving = leaving;
     this.#index = store.ringIndex();
     const newest = this.#index.at(-1);
     this.#nextSlot = newest === undefined ? 0 : (newest.slot + 1) % RING_SLOTS;
@@ -73,6 +76,8 @@ export class Ring {
     const first = messages[0];
     const last = messages.at(-1);
     if (first === undefined || last === undefined) return;
+    const oldest = this.#index[0];
+    if (this.#index.length >= RING_SLOTS && oldest !== undefined) this.#leaving(oldest);
     const entry = { slot: this.#nextSlot, first: first.seq, last: last.seq, at: last.at };
     this.#store.putRing({ ...entry, body: encodeRow(messages) });
     this.#nextSlot = (this.#nextSlot + 1) % RING_SLOTS;
@@ -136,6 +141,8 @@ export class Ring {
 
   /** Forgets everything, written and pending. The store is cleared by the caller. */
   clear(): void {
+    this.write();
+    for (const row of this.#index) this.#leaving(row);
     this.#index.length = 0;
     this.#pending = [];
     this.#nextSlot = 0;
@@ -155,7 +162,7 @@ function headersOf(row: string): Header[] {
   return JSON.parse(row.slice(0, row.indexOf("\n")));
 }
 
-function decodeRow(row: string): Message[] {
+export function decodeRow(row: string): Message[] {
   let offset = row.indexOf("\n") + 1;
   return headersOf(row).map(({ length, binary, ...rest }) => {
     const text = row.slice(offset, offset + length);

@@ -40,8 +40,11 @@ export type MessageStore = ReturnType<typeof messageStore>;
 
 /** The part of the store that holds messages. Each call throws what `Query` throws. */
 export function messageStore(query: Query) {
-  const keep = (topic: string, messages: readonly Message[]) =>
-    query(z.object({}), "select realtime.keep_messages($1, $2::json)", [topic, JSON.stringify(messages.map(entry))]);
+  const keep = (channelId: string, messages: readonly Message[]) =>
+    query(z.object({}), "select realtime.keep_messages($1::uuid, $2::json)", [
+      channelId,
+      JSON.stringify(messages.map(entry)),
+    ]);
 
   return {
     /** Keeps a private broadcast that has been sent already, for so many seconds (protocol.md §6.9). */
@@ -62,17 +65,17 @@ export function messageStore(query: Query) {
      * Keeps messages that a registered channel has sent. One that PostgreSQL cannot hold is left out and logged: it would
      * be as bad the next time. Rejects with whatever has nothing to do with the messages, and may be over soon.
      */
-    async keep(topic: string, messages: readonly Message[]): Promise<void> {
+    async keep(channelId: string, messages: readonly Message[]): Promise<void> {
       try {
-        await keep(topic, messages);
+        await keep(channelId, messages);
       } catch (error) {
         if (!refusesValues(error)) throw error;
         if (messages.length > 1) {
           const middle = Math.ceil(messages.length / 2);
-          await this.keep(topic, messages.slice(0, middle));
-          return this.keep(topic, messages.slice(middle));
+          await this.keep(channelId, messages.slice(0, middle));
+          return this.keep(channelId, messages.slice(middle));
         }
-        console.warn(JSON.stringify({ event: "not kept", topic, id: messages[0]?.id, reason: String(error) }));
+        console.warn(JSON.stringify({ event: "not kept", channelId, id: messages[0]?.id, reason: String(error) }));
       }
     },
 

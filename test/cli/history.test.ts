@@ -2,7 +2,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { admin } from "../support/admin.ts";
-import { eventually } from "../support/clients.ts";
+import { broadcast, Clients, eventually, join } from "../support/clients.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 import { realtime } from "./nself.ts";
 
@@ -80,6 +80,60 @@ test("what was just being written when the edge died is written by its next life
   await holder.end();
   await eventually(async () => expect(await inTable("cut")).toEqual(["e0"]), 30_000);
 });
+
+test("what is sent while PostgreSQL is away is in the table when it is back", async () => {
+  await create("outage");
+  const clients = new Clients(stack);
+  try {
+    const ann = clients.open().channel("outage", { config: { broadcast: { ack: true } } });
+    await join(ann);
+    // It would not survive the crash.
+    await sql.end();
+    const isBack = { yet: false };
+    const back = stack.crashPostgres().then(() => {
+      isBack.yet = true;
+    });
+    const sent: string[] = [];
+    while (!isBack.yet) {
+      const event = `e${sent.length}`;
+      expect(await broadcast(ann, event, {})).toBe("ok");
+      sent.push(event);
+    }
+    await back;
+    sql = new pg.Client({ connectionString: stack.databaseUrl });
+    await sql.connect();
+    await eventually(async () => expect(await inTable("outage")).toEqual(sent), 25_000);
+  } finally {
+    await clients.close();
+  }
+});
+
+test("a channel that becomes private keeps what it has said as a public one", async () => {
+  await create("turned");
+  await send("turned", "e0");
+  await send("turned", "e1");
+  await admin(stack, "POST", "/channels", { name: "turned", type: "private", update: true });
+  await eventually(async () => expect(await inTable("turned")).toEqual(["e0", "e1"]), 20_000);
+});
+
+test("a channel that nobody was told of keeps what is sent to it from the first message on", async () => {
+  await untold("insert into realtime.channels (slug, name, type) values ('untold', 'untold', 'public')");
+  await send("untold", "e0");
+  await eventually(async () => expect(await inTable("untold")).toEqual(["e0"]), 20_000);
+});
+
+test("a channel that is deleted and made again at once does not receive what the old one said", async () => {
+  await create("phoenix");
+  await send("phoenix", "of the old one");
+  await untold(`delete from realtime.channels where slug = 'phoenix';
+    insert into realtime.channels (slug, name, type) values ('phoenix', 'phoenix', 'public')`);
+  expect(await events("phoenix")).toEqual([]);
+});
+
+/** Runs statements of which the listener does not hear. */
+async function untold(statements: string): Promise<void> {
+  await sql.query(`begin; set local session_replication_role = replica; ${statements}; commit`);
+}
 
 test("what PostgreSQL cannot hold is left out, and keeps nothing else from being kept", async () => {
   await create("odd");

@@ -93,7 +93,8 @@ describe("what PostgreSQL knows", () => {
   test("a registration told while PostgreSQL was asked is not overwritten by its older answer", async () => {
     await runInDurableObject(env.DIRECTORY.getByName("access"), async (_, { storage }) => {
       const store = new SqliteChannelStore(new Tables(storage.sql, channelTables));
-      const access = new CachedAccess({ kind: "public", sub: "x" }, env, store);
+      const heard: (string | null)[] = [];
+      const access = new CachedAccess({ kind: "public", sub: "x" }, env, store, (channel) => heard.push(channel));
       const { promise: answer, resolve } = Promise.withResolvers<Response>();
       const postgres = vi.spyOn(globalThis, "fetch").mockReturnValue(answer);
       const asked = access.registration();
@@ -102,6 +103,7 @@ describe("what PostgreSQL knows", () => {
       resolve(Response.json({ command: "SELECT", fields: [], rows: [], rowCount: 0 }));
       const told = { type: "private", limits: {} };
       expect([await asked, await access.registration()]).toEqual([told, told]);
+      expect(heard).toEqual(["1"]);
       postgres.mockRestore();
     });
   });

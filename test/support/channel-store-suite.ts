@@ -45,6 +45,21 @@ export const channelStoreSuite: Record<string, (store: ChannelStore) => void> = 
     store.clear();
     expect(store.ringBody(0)).toBeUndefined();
   },
+  "the backlog is had in its order, however large its bodies, and is forgotten from its beginning": (store) => {
+    const body = `x${"😀".repeat(900_000)}é`;
+    expect([store.backlogAfter(0), store.backlogLength()]).toEqual([undefined, 0]);
+    store.putBacklog(9, "b");
+    store.putBacklog(30, "c");
+    store.putBacklog(5, body);
+    store.clear();
+    expect(store.backlogLength()).toBe(body.length + 2);
+    expect([store.backlogAfter(0)?.last, store.backlogAfter(4)?.body === body]).toEqual([5, true]);
+    expect([store.backlogAfter(5), store.backlogAfter(30)]).toEqual([{ last: 9, body: "b" }, undefined]);
+    store.dropBacklog(9);
+    expect([store.backlogAfter(0), store.backlogLength()]).toEqual([{ last: 30, body: "c" }, 1]);
+    store.dropBacklog(Number.POSITIVE_INFINITY);
+    expect([store.backlogAfter(0), store.backlogLength()]).toEqual([undefined, 0]);
+  },
   "members come back as they were put, and go one by one": (store) => {
     store.putMember(member);
     store.putMember({ ...member, ref: "r2", user: "u" });

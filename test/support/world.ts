@@ -88,6 +88,17 @@ export class MemoryChannelStore implements ChannelStore {
   ringIndex = (): RingRow[] => [...this.#ring.values()].sort((a, b) => a.first - b.first);
   ringBody = (slot: number): string | undefined => this.#ring.get(slot)?.body;
   putRing = (row: RingRow): void => void this.#ring.set(row.slot, row);
+  readonly #backlog = new Map<number, string>();
+  putBacklog = (last: number, body: string): void => void this.#backlog.set(last, body);
+  backlogAfter(seq: number): { last: number; body: string } | undefined {
+    const last = Math.min(...[...this.#backlog.keys()].filter((last) => last > seq));
+    const body = this.#backlog.get(last);
+    return body === undefined ? undefined : { last, body };
+  }
+  backlogLength = (): number => [...this.#backlog.values()].reduce((sum, { length }) => sum + length, 0);
+  dropBacklog(upTo: number): void {
+    for (const last of this.#backlog.keys()) if (last <= upTo) this.#backlog.delete(last);
+  }
   members = (): MemberRow[] => [...this.#members.values()];
   putMember = (row: MemberRow): void => void this.#members.set(row.ref, row);
   deleteMember = (ref: string): void => void this.#members.delete(ref);
@@ -120,7 +131,6 @@ export class MemorySessionStore implements SessionStore {
 
 const openAccess: ChannelAccess = {
   registration: async () => null,
-  known: () => null,
   rights: async () => noRights,
   membership: async () => allRights,
   isBanned: () => false,
@@ -223,7 +233,7 @@ export class World {
       presenceTimeoutMs: 300_000,
       maxReplay: this.limits.replay,
       messageTtlMs: 86_400_000,
-      archive: { persist: async () => false, keep: async () => {} },
+      archive: { persist: async () => false, keep: async () => {}, lost: () => {} },
       access: this.access,
       policies: this.policies,
     };

@@ -7,7 +7,7 @@ import type { ArchivedMessage } from "../../store/messages.ts";
 import type { StoredMessage } from "../objects/rpc.ts";
 import { tuning } from "../settings.ts";
 import { body, MAX_NAME_LENGTH, name, query } from "./input.ts";
-import { archived, findRoom, isPrivate } from "./objects.ts";
+import { archived, configOf, findRoom, isPrivate } from "./objects.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { parseTime } from "./time.ts";
@@ -46,11 +46,8 @@ export const messages = new Hono<AdminEnv>()
     }
     const { registered, object } = await findRoom(ports, c.req.param("channel"));
     if (sender !== undefined && registered !== undefined) await requireMember(ports, registered, sender);
-    const sent = await object.publish({
-      event,
-      payload: text,
-      ...(sender === undefined ? {} : { sender }),
-    });
+    const draft = { event, payload: text, ...(sender === undefined ? {} : { sender }) };
+    const sent = await object.publish(draft, registered && configOf(registered));
     c.header(CHANNEL_HEADER, registered === undefined ? "open" : "registered");
     return c.json({ id: sent.id, position: sent.position }, 201);
   })

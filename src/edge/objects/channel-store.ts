@@ -9,6 +9,8 @@ export const channelTables = [
   "CREATE TABLE IF NOT EXISTS named (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
   "CREATE TABLE IF NOT EXISTS ring (slot INTEGER PRIMARY KEY, first INTEGER, last INTEGER, at INTEGER, body TEXT)",
   "CREATE TABLE IF NOT EXISTS ring_parts (slot INTEGER, part INTEGER, body TEXT, PRIMARY KEY (slot, part)) WITHOUT ROWID",
+  `CREATE TABLE IF NOT EXISTS backlog (last INTEGER, part INTEGER, length INTEGER NOT NULL, body TEXT NOT NULL,
+     PRIMARY KEY (last, part)) WITHOUT ROWID`,
   `CREATE TABLE IF NOT EXISTS members (ref TEXT PRIMARY KEY, key TEXT NOT NULL, user TEXT, session TEXT, gateway TEXT,
      meta TEXT NOT NULL, seenAt INTEGER NOT NULL) WITHOUT ROWID`,
   "CREATE TABLE IF NOT EXISTS sights (user TEXT PRIMARY KEY, metadata TEXT NOT NULL, seenAt INTEGER NOT NULL) WITHOUT ROWID",
@@ -60,6 +62,29 @@ export class SqliteChannelStore implements ChannelStore {
     for (const [part, text] of rest.entries()) {
       this.#tables.write("INSERT INTO ring_parts (slot, part, body) VALUES (?, ?, ?)", slot, part, text);
     }
+  }
+
+  putBacklog(last: number, body: string): void {
+    for (const [part, text] of partsOf(body).entries()) {
+      const values = [last, part, text.length, text];
+      this.#tables.write("INSERT OR REPLACE INTO backlog (last, part, length, body) VALUES (?, ?, ?, ?)", ...values);
+    }
+  }
+
+  backlogAfter(seq: number): { last: number; body: string } | undefined {
+    const parts = this.#tables.read<{ last: number; body: string }>(
+      "SELECT last, body FROM backlog WHERE last = (SELECT min(last) FROM backlog WHERE last > ?) ORDER BY part",
+      seq,
+    );
+    return parts[0] && { last: parts[0].last, body: parts.map(({ body }) => body).join("") };
+  }
+
+  backlogLength(): number {
+    return this.#tables.read<{ sum: number }>("SELECT total(length) AS sum FROM backlog")[0]?.sum ?? 0;
+  }
+
+  dropBacklog(upTo: number): void {
+    this.#tables.erase("DELETE FROM backlog WHERE last <= ?", upTo);
   }
 
   members(): MemberRow[] {

@@ -84,7 +84,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const timers = objectTimers(ctx);
     const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
     this.#store = new SqliteChannelStore(tables);
-    this.#access = new CachedAccess(name, env, this.#store);
+    this.#access = new CachedAccess(name, env, this.#store, (channel) => this.#core.archiving.heard(channel));
     this.#holder = new Holder(ctx, async (holds) => {
       const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds);
       if (holds) enforce(this.#clients, blocks);
@@ -102,7 +102,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         policies: askPolicies(env, this.#objectName),
         archive: {
           persist: (message, seconds) => this.#persist(message, seconds),
-          keep: (messages) => openStore(env).messages.keep(name.sub, messages),
+          keep: (channel, messages) => this.#keep(channel, messages),
+          lost: (count) => this.#log("messages lost to the history", { count }),
         },
       },
       this.#links(),
@@ -228,11 +229,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
   }
 
-  async publish(message: {
-    event: string;
-    payload: string;
-    sender?: string;
-  }): Promise<{ id: string; position: Position }> {
+  async publish(
+    message: { event: string; payload: string; sender?: string },
+    registered?: ChannelConfig,
+  ): Promise<{ id: string; position: Position }> {
+    if (registered !== undefined) this.#access.learn(registered);
     const { event, payload, sender = null } = message;
     return this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
   }
@@ -257,9 +258,22 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       await openStore(this.env).messages.persist({ id, topic: this.#name.sub, event: name, body }, seconds);
       return true;
     } catch (error) {
-      console.warn(JSON.stringify({ event: "not persisted", channel: this.#objectName, id, reason: String(error) }));
+      this.#log("not persisted", { id, reason: String(error) });
       return false;
     }
+  }
+
+  async #keep(channel: string, messages: readonly Message[]): Promise<void> {
+    try {
+      await openStore(this.env).messages.keep(channel, messages);
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) this.#log("not kept yet", { reason: String(error) });
+      throw error;
+    }
+  }
+
+  #log(event: string, details: Record<string, unknown>): void {
+    console.warn(JSON.stringify({ event, channel: this.#objectName, ...details }));
   }
 
   async reauthorize(users?: readonly string[]): Promise<void> {
@@ -308,8 +322,6 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async configure(config: ChannelConfig | null): Promise<void> {
-    // What an open channel said is nobody's history; what it says from now on is the registered one's.
-    if (config !== null && !this.#access.known()) this.#core.archiving.skipTo(this.#core.position.seq);
     this.#access.set(config);
     const told: Told | null = config && { id: config.id, type: config.type, limits: limitsOf(config.metadata) };
     const kept = this.#store.get("told");

@@ -89,8 +89,14 @@ export interface HolderRpc {
 
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
 export interface ChannelRpc extends HolderRpc {
-  /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
-  publish(message: { event: string; payload: string; sender?: string }): Promise<{ id: string; position: Position }>;
+  /**
+   * Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. The
+   * object need not have heard yet of a channel that is registered.
+   */
+  publish(
+    message: { event: string; payload: string; sender?: string },
+    registered?: ChannelConfig,
+  ): Promise<{ id: string; position: Position }>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
