@@ -434,6 +434,12 @@ export class Channel {
     return found;
   }
 
+  /** Forgets messages that were sent before a time (unix ms). Of a row of the ring, all go or none. */
+  forget(before: number): void {
+    // Numbers that were written before they were sent are known by the ring alone.
+    if (this.#ring.forget(before) && this.#ring.last === 0) this.#sequence.forget();
+  }
+
   /** Tracks a user without a socket; without `metadata` what was tracked before stays. */
   trackUser(user: string, status: "online" | "away", metadata: Record<string, unknown> | undefined): void {
     const now = this.#ports.timers.now();

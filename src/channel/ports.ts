@@ -56,6 +56,7 @@ export interface ChannelStore {
   ringIndex(): Omit<RingRow, "body">[];
   ringBody(slot: number): string | undefined;
   putRing(row: RingRow): void;
+  deleteRing(slot: number): void;
   /** Keeps the body of a ring row beyond the ring; its newest message has the number `last`. */
   putBacklog(last: number, body: string): void;
   /** The first of those bodies whose `last` is after a number. */

@@ -139,6 +139,14 @@ export class Ring {
     return body === undefined ? [] : decodeRow(body);
   }
 
+  /** Forgets the rows whose newest message was sent before a time (unix ms). False: there was none. */
+  forget(before: number): boolean {
+    const kept = this.#index.findIndex(({ at }) => at >= before);
+    const gone = this.#index.splice(0, kept < 0 ? this.#index.length : kept);
+    for (const { slot } of gone) this.#store.deleteRing(slot);
+    return gone.length > 0;
+  }
+
   /** Forgets everything, written and pending. The store is cleared by the caller. */
   clear(): void {
     this.write();

@@ -29,7 +29,10 @@ const statistics = z.object({
   unique_senders: z.number(),
 });
 const eventCount = z.object({ event_type: z.string(), count: z.number(), last_sent: z.date() });
-const deleted = z.object({ deleted: z.coerce.number() });
+const expired = z.object({ deleted: z.coerce.number(), topics: z.array(z.string()) });
+
+/** Deleted in one statement: it must be done long before its time is over. */
+const MAX_EXPIRED = 10_000;
 
 const COLUMNS = "m.id, m.event_type, m.payload, m.sender_id, m.sent_at";
 /** Of the channel $1, what can still be had when messages can for $2 seconds. */
@@ -132,16 +135,23 @@ export function messageStore(query: Query) {
     },
 
     /**
-     * Deletes what is older than so many seconds, and answers how many messages that were. With `explicit` it does not
-     * matter that a message was to be kept longer.
+     * Deletes what is older than so many seconds, and answers how many messages that were, and of which topics. With
+     * `explicit` it does not matter that a message was to be kept longer.
      */
-    async expire(seconds: number, explicit: boolean): Promise<number> {
-      const [answer] = await query(
-        deleted,
-        "select realtime.expire_messages(make_interval(secs => $1), $2) as deleted",
-        [seconds, explicit],
-      );
-      return answer?.deleted ?? 0;
+    async expire(seconds: number, explicit: boolean): Promise<{ deleted: number; topics: ReadonlySet<string> }> {
+      const total = { deleted: 0, topics: new Set<string>() };
+      for (let more = true; more; ) {
+        const [answer] = await query(
+          expired,
+          "select deleted, topics from realtime.expire_messages(make_interval(secs => $1), $2, $3)",
+          [seconds, explicit, MAX_EXPIRED],
+        );
+        if (answer === undefined) throw new Error("realtime.expire_messages has answered nothing");
+        total.deleted += answer.deleted;
+        for (const topic of answer.topics) total.topics.add(topic);
+        more = answer.deleted >= MAX_EXPIRED;
+      }
+      return total;
     },
   };
 }

@@ -194,6 +194,64 @@ test("AC-031 AC-032 AC-035 AC-119: messages go in time, are counted then, and th
   expect(rows).toEqual([{ event_type: "47" }]);
 });
 
+test("hours that somebody names hold for replays too, of registered channels and of open ones", async () => {
+  const clients = new Clients(stack);
+  const room = (name: string, since?: number) => {
+    const replay = since === undefined ? {} : { replay: { since, limit: 10 } };
+    return clients.open({ key: stack.serviceKey }).channel(name, { config: { private: true, broadcast: replay } });
+  };
+  const replayed = async (name: string): Promise<number> => {
+    let count = 0;
+    const channel = room(name, Date.now() - 3_600_000);
+    channel.on("broadcast", { event: "e" }, () => {
+      count += 1;
+    });
+    await join(channel);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    return count;
+  };
+  try {
+    await create("closed", "private");
+    await send("closed", "e");
+    expect(await events("closed")).toEqual(["e"]);
+    const rooms = [room("wide-open"), clients.open().channel("plaza")];
+    for (const open of rooms) {
+      await join(open);
+      await broadcast(open, "e", {});
+    }
+    await eventually(async () => expect(await events("plaza")).toEqual(["e"]));
+    expect([await replayed("closed"), await replayed("wide-open")]).toEqual([1, 1]);
+    expect(await nself("broadcast", "cleanup", "0")).toMatchObject({ code: 0 });
+    expect([await replayed("closed"), await replayed("wide-open")]).toEqual([0, 0]);
+    expect(await events("plaza")).toEqual([]);
+  } finally {
+    await clients.close();
+  }
+});
+
+test("old messages are found by an index, and many of them go in pieces", async () => {
+  await create("many");
+  await nself("cleanup");
+  await sql.query(`insert into realtime.messages (topic, channel_id, event_type, payload, sent_at, skip_broadcast, expires_at)
+    select 'many', id, 'old', '{}', now() - interval '3 days', true, case when n % 2 = 0 then timestamp '2020-01-01' end
+    from realtime.channels, generate_series(1, 45000) n where slug = 'many'`);
+  await sql.query(`insert into realtime.messages (topic, event_type, skip_broadcast)
+    select 'new', 'e', true from generate_series(1, 20000)`);
+  await sql.query("analyze realtime.messages");
+  const scans = `select seq_scan::int as scans from pg_stat_xact_user_tables
+    where relid = 'realtime.messages'::regclass`;
+  for (const explicit of [true, false]) {
+    await sql.query("begin");
+    const { rows } = await sql.query("select deleted::int from realtime.expire_messages('1 day', $1, 100)", [explicit]);
+    expect(rows).toEqual([{ deleted: explicit ? 100 : 200 }]);
+    expect((await sql.query(scans)).rows).toEqual([{ scans: 0 }]);
+    await sql.query("rollback");
+  }
+  expect(await json("cleanup")).toMatchObject({ old_messages: 45_000 });
+  expect(await json("events", "many", "168")).toMatchObject([{ event_type: "old", count: 45_000 }]);
+  await sql.query("delete from realtime.messages where topic = 'new'");
+});
+
 test("AC-034: a subscription of a table that is gone is removed", async () => {
   await sql.query("create table public.doomed (id int primary key)");
   await nself("subscribe", "public.doomed");

@@ -42,6 +42,11 @@ export const channelStoreSuite: Record<string, (store: ChannelStore) => void> = 
     store.putRing({ slot: 0, first: 2, last: 2, at: 20, body: "small" });
     expect(store.ringBody(0)).toBe("small");
     store.putRing({ slot: 0, first: 3, last: 3, at: 30, body });
+    store.putRing({ slot: 1, first: 4, last: 4, at: 40, body });
+    store.deleteRing(1);
+    expect([store.ringIndex().length, store.ringBody(1)]).toEqual([1, undefined]);
+    store.putRing({ slot: 1, first: 5, last: 5, at: 50, body: "small" });
+    expect(store.ringBody(1)).toBe("small");
     store.clear();
     expect(store.ringBody(0)).toBeUndefined();
   },

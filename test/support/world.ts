@@ -88,6 +88,7 @@ export class MemoryChannelStore implements ChannelStore {
   ringIndex = (): RingRow[] => [...this.#ring.values()].sort((a, b) => a.first - b.first);
   ringBody = (slot: number): string | undefined => this.#ring.get(slot)?.body;
   putRing = (row: RingRow): void => void this.#ring.set(row.slot, row);
+  deleteRing = (slot: number): void => void this.#ring.delete(slot);
   readonly #backlog = new Map<number, string>();
   putBacklog = (last: number, body: string): void => void this.#backlog.set(last, body);
   backlogAfter(seq: number): { last: number; body: string } | undefined {

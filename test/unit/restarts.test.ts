@@ -86,4 +86,26 @@ describe("restarts", () => {
     await world.channel(OBJECT).alarm();
     expect(world.channel(OBJECT).presence.state).toEqual(before);
   });
+
+  test("a ring that has forgotten what was old gives no number twice, and says to who resumes that something is gone", async () => {
+    const { world, ann, bob } = await twoJoined();
+    shout(world, ann, 1);
+    await world.clock.pass(3_600_000);
+    shout(world, ann, 2);
+    await world.clock.pass(3_600_000);
+    const channel = world.channel(OBJECT);
+    const said = (): number => world.channel(OBJECT).history(10).length;
+    channel.forget(world.clock.now - 5_400_000);
+    expect(said()).toBe(1);
+    channel.forget(world.clock.now);
+    expect(said()).toBe(0);
+    const before = channel.position;
+    world.crashChannel(OBJECT);
+    expect(world.channel(OBJECT).position).toEqual(before);
+    await world.clock.pass(5_000);
+    shout(world, ann, 3);
+    await world.clock.pass(1_000);
+    expect(world.channel(OBJECT).position.seq).toBe(before.seq + 1);
+    expect(bob.numbers).toEqual([1, 2, 3]);
+  });
 });

@@ -3,6 +3,7 @@ import { Hono } from "hono";
 import * as z from "zod";
 import { tuning } from "../settings.ts";
 import { heldBy } from "./connections.ts";
+import { expireMessages } from "./expiry.ts";
 import { ageHours, body } from "./input.ts";
 import type { AdminEnv } from "./ports.ts";
 
@@ -18,7 +19,7 @@ export const cleanup = new Hono<AdminEnv>().post(
     const { REALTIME_MESSAGE_TTL: ttl, REALTIME_PRESENCE_TIMEOUT: silence } = tuning.parse(c.env);
     const [closed, messages, presence, subscriptions] = await Promise.all([
       heldBy(ports, (holder) => holder.closeSilent(STALE_MS)),
-      ports.store.messages.expire(hours === undefined ? ttl : hours * 3_600, hours !== undefined),
+      expireMessages(ports, hours, ttl),
       ports.directory().expirePresence(silence * 1_000),
       ports.store.subscriptions.removeOrphans(),
     ]);

@@ -64,6 +64,11 @@ export class SqliteChannelStore implements ChannelStore {
     }
   }
 
+  deleteRing(slot: number): void {
+    this.#tables.erase("DELETE FROM ring WHERE slot = ?", slot);
+    if (this.#parted.delete(slot)) this.#tables.erase("DELETE FROM ring_parts WHERE slot = ?", slot);
+  }
+
   putBacklog(last: number, body: string): void {
     for (const [part, text] of partsOf(body).entries()) {
       const values = [last, part, text.length, text];

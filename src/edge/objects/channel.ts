@@ -220,6 +220,10 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     await archived;
   }
 
+  async forget(before: number): Promise<void> {
+    this.#core.forget(before);
+  }
+
   async archive(): Promise<boolean> {
     try {
       await this.#core.archiving.run();

@@ -99,6 +99,8 @@ export interface ChannelRpc extends HolderRpc {
   ): Promise<{ id: string; position: Position }>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
+  /** Forgets what was sent before a time (unix ms): nobody is to have it any more. */
+  forget(before: number): Promise<void>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
   archive(): Promise<boolean>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. */
