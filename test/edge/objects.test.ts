@@ -137,6 +137,27 @@ describe("the directory", () => {
   });
 });
 
+describe("the counters of the directory", () => {
+  const nothing = { delivered: 0, failed: 0, timed: 0, latencyMs: 0, changes: 0 };
+  const held = (connections: number) => ({ ...nothing, connections, peak: connections });
+
+  test("do not go on counting the sockets of objects that hold none any more, or died with them", async () => {
+    const directory = env.DIRECTORY.getByName("held");
+    await directory.report("gateway", "closed", true);
+    await directory.count("gateway", "closed", held(5));
+    await directory.report("gateway", "closed", false);
+    await directory.report("gateway", "living", true);
+    await directory.count("gateway", "living", held(3));
+    expect(await directory.totals()).toMatchObject({ peak: 5 });
+    await directory.count("channel", "dead", held(4));
+    await directory.count("gateway", "living", held(3));
+    expect(await directory.totals()).toMatchObject({ peak: 7 });
+    await runDurableObjectAlarm(directory);
+    await directory.count("gateway", "living", held(6));
+    expect(await directory.totals()).toMatchObject({ peak: 7 });
+  });
+});
+
 describe("client sockets", () => {
   const path = "/realtime/v1/channels/silent/websocket";
   const object = env.CHANNEL.getByName("public:silent");

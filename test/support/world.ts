@@ -195,6 +195,10 @@ export class World {
   #wires: Wire[] = [];
   #ids = 0;
   access: ChannelAccess = openAccess;
+  /** Gateways that get no links. */
+  readonly cutOff = new Set<string>();
+  /** What all gateways count. */
+  readonly tally = new Tally(() => {});
   /** Rates are off: these tests send as fast as they like. */
   limits: Limits = { ...defaultLimits, messagesPerMinute: 0, presencePerMinute: 0, joinsPerMinute: 0 };
   /** The tables that subscriptions find: what their feeds say of them is for `access` to say. */
@@ -255,7 +259,7 @@ export class World {
       store,
       timers: this.clock.timers(life),
       postgres: this.postgres,
-      tally: new Tally(() => {}),
+      tally: this.tally,
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
@@ -268,6 +272,7 @@ export class World {
   }
 
   #open(gateway: string, object: string, events: LinkEvents, life: Life): ChannelLink {
+    if (this.cutOff.has(gateway)) throw new Error("no way to the channel");
     const sendDown = (data: string | Uint8Array): void => {
       if (!wire.open) return;
       this.clock.timers(life).after(LINK_MS, () => {

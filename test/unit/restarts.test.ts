@@ -108,4 +108,20 @@ describe("restarts", () => {
     expect(world.channel(OBJECT).position.seq).toBe(before.seq + 1);
     expect(bob.numbers).toEqual([1, 2, 3]);
   });
+
+  test("AC-166: the time that messages take is measured, and what a gateway missed while it had no link is no part of it", async () => {
+    const { world, ann, bob } = await twoJoined();
+    shout(world, ann, 1);
+    await world.clock.pass(1_000);
+    expect(world.tally.take()).toMatchObject({ timed: 2, latencyMs: 6 });
+    world.cutOff.add("g2");
+    world.cutLinks(OBJECT);
+    await world.clock.pass(1_000);
+    shout(world, ann, 2);
+    await world.clock.pass(60_000);
+    world.cutOff.clear();
+    await world.clock.pass(10_000);
+    expect(bob.numbers).toEqual([1, 2]);
+    expect(world.tally.take()).toMatchObject({ timed: 1, latencyMs: 3, delivered: 1 });
+  });
 });

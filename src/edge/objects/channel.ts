@@ -109,7 +109,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       this.#links(),
     );
     this.#teller = new Teller(timers, (tallied) =>
-      env.DIRECTORY.getByName("directory").count(DIRECT + this.#objectName, tallied),
+      env.DIRECTORY.getByName("directory").count("channel", this.#objectName, tallied),
     );
     this.#clients = makeGateway(ctx, env, {
       name: DIRECT + this.#objectName,
@@ -361,6 +361,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async connections(): Promise<ConnectionEntry[]> {
+    this.#report();
     return connectionsOf(this.#clients, this.#objectName);
   }
 

@@ -28,13 +28,17 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   report(kind: "gateway" | "channel", name: string, holds: boolean): Block[] {
     if (holds) this.#timers.alarm(Date.now() + HOUR_MS);
     if (holds) this.#tables.write("INSERT OR REPLACE INTO holders (kind, name) VALUES (?, ?)", kind, name);
-    else this.#tables.erase("DELETE FROM holders WHERE kind = ? AND name = ?", kind, name);
+    else {
+      this.#tables.erase("DELETE FROM holders WHERE kind = ? AND name = ?", kind, name);
+      this.#counters.forget(`${kind}:${name}`);
+    }
     return this.#blocks();
   }
 
-  /** Once an hour, while anything lives: messages whose time is over. */
+  /** Once an hour, while anything lives: counts of what does not, and messages whose time is over. */
   override async alarm(): Promise<void> {
     if (this.#names("gateway").length + this.#names("channel").length > 0) this.#timers.alarm(Date.now() + HOUR_MS);
+    this.#counters.forgetDead();
     try {
       await openStore(this.env).messages.expire(settingsOf(this.env).messageTtlMs / 1_000, false);
     } catch (error) {
@@ -44,8 +48,8 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   }
 
   /** Takes what an object has counted since it last told. */
-  count(name: string, tallied: Tallied): void {
-    this.#counters.add(name, tallied, Date.now());
+  count(kind: "gateway" | "channel", name: string, tallied: Tallied): void {
+    this.#counters.add(`${kind}:${name}`, tallied, Date.now());
   }
 
   async totals(): Promise<Totals> {

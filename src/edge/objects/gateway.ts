@@ -29,7 +29,9 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
       if (holds) enforce(this.#core, blocks);
     });
     const timers = objectTimers(ctx);
-    this.#teller = new Teller(timers, (tallied) => env.DIRECTORY.getByName("directory").count(this.#name, tallied));
+    this.#teller = new Teller(timers, (tallied) =>
+      env.DIRECTORY.getByName("directory").count("gateway", this.#name, tallied),
+    );
     this.#core = makeGateway(ctx, env, {
       name: this.#name,
       timers,
