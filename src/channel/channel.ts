@@ -33,6 +33,9 @@ const WRITE_WINDOW_MS = 250;
 /** How long a gateway that lost its link may take to come back before its sessions count as gone. */
 const GATEWAY_GRACE_MS = 10_000;
 
+/** How long it is known of who has gone that they were here: 30 days. */
+const SIGHT_MS = 2_592_000_000;
+
 /** A judgement that is overtaken by reports so often is given up. */
 const MAX_JUDGEMENTS = 5;
 
@@ -64,6 +67,8 @@ export class Channel {
   /** Unix ms of the last write to the ring. */
   #writtenAt = 0;
   #writeDue = false;
+  /** An alarm will forget the oldest sight. */
+  #forgetsSights = false;
 
   /** `links` are those that had said hello and outlived the channel's last life in memory. */
   constructor(name: ObjectName, ports: ChannelPorts, links: Iterable<Link>) {
@@ -325,8 +330,16 @@ export class Channel {
     this.#tell(this.presence.drop((member) => member.session === session, this.#ports.timers.now()));
   }
 
+  /** Somebody was seen here for the last time. What has an alarm sooner wishes for the next one itself. */
+  #sighted(): void {
+    if (this.#forgetsSights) return;
+    this.#forgetsSights = true;
+    this.#ports.timers.alarm(this.#ports.timers.now() + SIGHT_MS);
+  }
+
   #tell(diff: PresenceDiff | undefined): void {
     if (diff === undefined) return;
+    if (Object.keys(diff.leaves).length > 0) this.#sighted();
     for (const link of this.#links.values()) link.send({ t: "diff", ...diff });
   }
 
@@ -462,6 +475,7 @@ export class Channel {
     const kept = metadata ?? this.#metadataOf(user);
     this.#tell(this.presence.drop((member) => member.session === null && member.user === user, now));
     this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
+    this.#sighted();
   }
 
   /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
@@ -490,9 +504,9 @@ export class Channel {
   }
 
   /**
-   * What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. Resolves when
-   * what is to be kept in the database is there, or will be tried again: an alarm is only over then, and one that a crash
-   * cuts off comes again.
+   * What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent, old sights.
+   * Resolves when what is to be kept in the database is there, or will be tried again: an alarm is only over then, and one
+   * that a crash cuts off comes again.
    */
   async alarm(): Promise<void> {
     const now = this.#ports.timers.now();
@@ -504,7 +518,9 @@ export class Channel {
       ),
     );
     for (const [gateway, until] of this.#missing) if (until <= now) this.#missing.delete(gateway);
+    const oldest = this.#ports.store.forgetSights(now - SIGHT_MS);
     const due = [
+      ...(oldest === undefined ? [] : [oldest + SIGHT_MS]),
       ...this.#missing.values(),
       ...this.presence
         .list()

@@ -74,6 +74,8 @@ export interface ChannelStore {
   hasSights(): boolean;
   /** Keeps the newest sight of a user, and the newest 10,000 of all. */
   putSight(row: SightRow): void;
+  /** Forgets sights from before a time (unix ms); answers when the oldest of the others was. */
+  forgetSights(before: number): number | undefined;
   /** Forgets ring, members and sights; named values and the backlog stay. */
   clear(): void;
 }

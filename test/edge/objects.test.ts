@@ -137,6 +137,41 @@ describe("the directory", () => {
   });
 });
 
+describe("holders", () => {
+  test("a channel that only somebody was seen in is no holder of sockets, and in 30 days none of presence", async () => {
+    const sub = "seen-once";
+    const channel = env.CHANNEL.getByName(`public:${sub}`);
+    const directory = env.DIRECTORY.getByName("directory");
+    await channel.track({ user: "ann", status: "offline" });
+    const seen = () =>
+      runInDurableObject(directory, async (instance) =>
+        (await instance.presence({ user: "ann" })).map((entry) => entry.channel),
+      );
+    await vi.waitFor(async () => expect(await seen()).toEqual([sub]));
+    expect((await directory.holders()).channels).not.toContain(`public:${sub}`);
+    await runInDurableObject(channel, (_, { storage }) => {
+      storage.sql.exec("UPDATE sights SET seenAt = seenAt - 31 * 86400000");
+    });
+    await evictDurableObject(channel);
+    await runDurableObjectAlarm(channel);
+    await vi.waitFor(async () => expect(await seen()).toEqual([]));
+    await runInDurableObject(directory, (_, { storage }) => {
+      const rows = storage.sql.exec("SELECT name FROM holders WHERE name = ?", `public:${sub}`).toArray();
+      expect(rows).toEqual([]);
+    });
+  });
+
+  test("one that fails keeps none of the others from answering", async () => {
+    const directory = env.DIRECTORY.getByName("directory");
+    // No object of ours has such a name, so this one cannot even be made.
+    await directory.report("presence", "broken", true);
+    await env.CHANNEL.getByName("public:sound").track({ user: "bob", status: "online" });
+    await vi.waitFor(async () => expect(await directory.presence({ user: "bob" })).toHaveLength(1));
+    expect(await directory.setOffline("bob")).toBe(1);
+    await directory.report("presence", "broken", false);
+  });
+});
+
 describe("the counters of the directory", () => {
   const nothing = { delivered: 0, failed: 0, timed: 0, latencyMs: 0, changes: 0 };
   const held = (connections: number) => ({ ...nothing, connections, peak: connections });

@@ -78,4 +78,17 @@ export const channelStoreSuite: Record<string, (store: ChannelStore) => void> = 
     expect(store.sights()).toEqual([{ user: "u", metadata: '{"a":1}', seenAt: 2 }]);
     expect([store.sight("u")?.seenAt, store.sight("v"), store.hasSights()]).toEqual([2, undefined, true]);
   },
+  "old sights are forgotten, and it is known when the next one is due": (store) => {
+    expect(store.forgetSights(100)).toBeUndefined();
+    for (const seenAt of [1, 2, 3]) store.putSight({ user: `u${seenAt}`, metadata: "{}", seenAt });
+    expect([store.forgetSights(1), store.sights().length]).toEqual([1, 3]);
+    expect([store.forgetSights(3), store.sights().length]).toEqual([3, 1]);
+    store.putSight({ user: "u3", metadata: "{}", seenAt: 5 });
+    store.putSight({ user: "u4", metadata: "{}", seenAt: 4 });
+    expect([store.forgetSights(4), store.sights().length]).toEqual([4, 2]);
+    expect([store.forgetSights(9), store.hasSights()]).toEqual([undefined, false]);
+    store.putSight({ user: "u5", metadata: "{}", seenAt: 10 });
+    store.clear();
+    expect(store.forgetSights(0)).toBeUndefined();
+  },
 };

@@ -107,6 +107,11 @@ export class MemoryChannelStore implements ChannelStore {
   sight = (user: string): SightRow | undefined => this.#sights.get(user);
   hasSights = (): boolean => this.#sights.size > 0;
   putSight = (row: SightRow): void => void this.#sights.set(row.user, row);
+  forgetSights(before: number): number | undefined {
+    for (const { user, seenAt } of this.sights()) if (seenAt < before) this.#sights.delete(user);
+    const times = this.sights().map(({ seenAt }) => seenAt);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
   clear(): void {
     for (const kept of [this.#ring, this.#members, this.#sights]) kept.clear();
   }
@@ -246,6 +251,11 @@ export class World {
     this.#channels.set(object, { core, life });
     return core;
   }
+
+  /** When a channel has wished for its alarm in this life, unix ms. */
+  alarms = (object: string): readonly number[] => this.#channels.get(object)?.life.alarms ?? [];
+  /** The users whose last sight a channel keeps. */
+  sights = (object: string): string[] => (this.#channelStores.get(object)?.sights() ?? []).map(({ user }) => user);
 
   gateway(name: string): Gateway {
     const known = this.#gateways.get(name);

@@ -124,4 +124,22 @@ describe("restarts", () => {
     expect(bob.numbers).toEqual([1, 2]);
     expect(world.tally.take()).toMatchObject({ timed: 1, latencyMs: 3, delivered: 1 });
   });
+
+  test("who was seen here for the last time is forgotten after 30 days, when nothing else happens too", async () => {
+    const world = new World();
+    const day = 86_400_000;
+    const channel = world.channel(OBJECT);
+    channel.trackUser("ann", "online", undefined);
+    channel.untrackUser("ann", undefined);
+    await world.clock.pass(day);
+    channel.untrackUser("bob", undefined);
+    expect(world.alarms(OBJECT)).toContain(world.clock.now - day + 30 * day);
+    await world.clock.pass(29 * day + 1);
+    await channel.alarm();
+    expect(world.sights(OBJECT)).toEqual(["bob"]);
+    expect(world.alarms(OBJECT).at(-1)).toBe(world.clock.now - 1 + day);
+    await world.clock.pass(day);
+    await channel.alarm();
+    expect(world.sights(OBJECT)).toEqual([]);
+  });
 });

@@ -27,6 +27,8 @@ export class SqliteChannelStore implements ChannelStore {
   readonly #parted: Set<number>;
   /** How many sights there are, once it has been counted: counting reads, and bills, every row. */
   #sights: number | undefined;
+  /** Unix ms: no sight is older. It is looked up when that has to be known: there is no index. */
+  #oldestSight = Number.NEGATIVE_INFINITY;
 
   constructor(tables: Tables) {
     this.#tables = tables;
@@ -137,6 +139,16 @@ export class SqliteChannelStore implements ChannelStore {
     this.#sights = before + 1 - surplus;
   }
 
+  forgetSights(before: number): number | undefined {
+    if (this.#oldestSight < before) {
+      this.#tables.erase("DELETE FROM sights WHERE seenAt < ?", before);
+      const [row] = this.#tables.read<{ oldest: number | null }>("SELECT min(seenAt) AS oldest FROM sights");
+      this.#oldestSight = row?.oldest ?? Number.NEGATIVE_INFINITY;
+      this.#sights = undefined;
+    }
+    return this.#oldestSight === Number.NEGATIVE_INFINITY ? undefined : this.#oldestSight;
+  }
+
   #countSights(): number {
     this.#sights ??= this.#tables.read<{ count: number }>("SELECT count(*) AS count FROM sights")[0]?.count ?? 0;
     return this.#sights;
@@ -146,6 +158,7 @@ export class SqliteChannelStore implements ChannelStore {
     this.#parted.clear();
     for (const table of ["ring", "ring_parts", "members", "sights"]) this.#tables.erase(`DELETE FROM ${table}`);
     this.#sights = 0;
+    this.#oldestSight = Number.NEGATIVE_INFINITY;
   }
 }
 

@@ -74,6 +74,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #clients: GatewayCore;
   readonly #teller: Teller;
   readonly #holder: Holder;
+  readonly #presences: Holder;
   readonly #sockets = new WeakMap<WebSocket, Known>();
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -88,6 +89,9 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#holder = new Holder(ctx, async (holds) => {
       const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds);
       if (holds) enforce(this.#clients, blocks);
+    });
+    this.#presences = new Holder(ctx, async (holds) => {
+      await env.DIRECTORY.getByName("directory").report("presence", this.#objectName, holds);
     });
     this.#core = new ChannelCore(
       name,
@@ -142,7 +146,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       close: () => {},
     };
     return {
-      send: (message) => void this.#core.receive(link, message),
+      send: (message) => void this.#receive(link, message),
       close: () => this.#core.unlinked(link),
     };
   }
@@ -167,8 +171,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
     const message = decodeLink<Up>(data);
     if (message.t === "hello") attach(ws, { gateway: known.link.gateway, greeted: true });
-    if (message.t === "track") this.#holder.tell(true);
-    return this.#core.receive(known.link, message);
+    return this.#receive(known.link, message);
+  }
+
+  #receive(link: Link, message: Up): Promise<void> {
+    if (message.t === "track") this.#presences.tell(true);
+    return this.#core.receive(link, message);
   }
 
   override webSocketClose(ws: WebSocket, code: number): void {
@@ -198,8 +206,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   wake(): void {}
 
   #report(): void {
-    const { sessions } = this.#clients;
-    this.#holder.tell(sessions.size > 0 || this.#core.presence.list().length > 0 || this.#store.hasSights());
+    this.#holder.tell(this.#clients.sessions.size > 0);
+    this.#presences.tell(this.#core.presence.list().length > 0 || this.#store.hasSights());
   }
 
   #known(ws: WebSocket): Known {
@@ -300,7 +308,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const { user, status, metadata } = entry;
     if (status === "offline") this.#core.untrackUser(user, metadata);
     else this.#core.trackUser(user, status, metadata);
-    this.#holder.tell(true);
+    this.#presences.tell(true);
   }
 
   async ban(user: string, until: number | null): Promise<boolean> {

@@ -3,7 +3,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Tallied } from "../../gateway/tally.ts";
 import { type Block, MAX_BLOCKS } from "../../protocol/blocks.ts";
 import { openStore } from "../../store/store.ts";
-import { forEachAtOnce } from "../at-once.ts";
+import { forEachAtOnce, settleAtOnce } from "../at-once.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { Counters, counterTables } from "./counters.ts";
 import type { ChannelRpc, DirectoryRpc, PresenceEntry, Totals } from "./rpc.ts";
@@ -15,9 +15,10 @@ const tables = [
   `CREATE TABLE IF NOT EXISTS blocks (kind TEXT NOT NULL, id TEXT NOT NULL, until INTEGER, reason TEXT,
      PRIMARY KEY (kind, id)) WITHOUT ROWID`,
 ];
-/** Channels asked at once. */
-const AT_ONCE = 50;
 const HOUR_MS = 3_600_000;
+
+/** What an object holds: a gateway its sockets, a channel those that came straight to it, or presence. */
+type Holding = "gateway" | "channel" | "presence";
 
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #timers = objectTimers(this.ctx);
@@ -25,7 +26,7 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #counters = new Counters(this.#tables);
 
   /** An object holds something now, or nothing any more. It is told what to keep out, and from then on every change. */
-  report(kind: "gateway" | "channel", name: string, holds: boolean): Block[] {
+  report(kind: Holding, name: string, holds: boolean): Block[] {
     if (holds) this.#timers.alarm(Date.now() + HOUR_MS);
     if (holds) this.#tables.write("INSERT OR REPLACE INTO holders (kind, name) VALUES (?, ?)", kind, name);
     else {
@@ -37,7 +38,8 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
 
   /** Once an hour, while anything lives: counts of what does not, and messages whose time is over. */
   override async alarm(): Promise<void> {
-    if (this.#names("gateway").length + this.#names("channel").length > 0) this.#timers.alarm(Date.now() + HOUR_MS);
+    const lives = this.#tables.read("SELECT 1 FROM holders LIMIT 1").length > 0;
+    if (lives) this.#timers.alarm(Date.now() + HOUR_MS);
     this.#counters.forgetDead();
     try {
       await openStore(this.env).messages.expire(settingsOf(this.env).messageTtlMs / 1_000, false);
@@ -60,7 +62,7 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return { gateways: this.#names("gateway"), channels: this.#names("channel") };
   }
 
-  #names(kind: "gateway" | "channel"): string[] {
+  #names(kind: Holding): string[] {
     const rows = this.#tables.read<{ name: string }>("SELECT name FROM holders WHERE kind = ? ORDER BY name", kind);
     return rows.map(({ name }) => name);
   }
@@ -127,14 +129,12 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return sum(set);
   }
 
-  /** Asks every channel that holds presence or sockets. */
+  /** Asks every channel that holds presence. One that fails is left out and logged. */
   async #askChannels<Answer>(ask: (channel: ChannelRpc) => Promise<Answer>): Promise<Answer[]> {
-    const names = this.#names("channel");
-    const answers: Answer[] = [];
-    for (let at = 0; at < names.length; at += AT_ONCE) {
-      const some = names.slice(at, at + AT_ONCE);
-      answers.push(...(await Promise.all(some.map((name) => ask(this.env.CHANNEL.getByName(name))))));
-    }
+    const { answers, errors } = await settleAtOnce(this.#names("presence"), (name) =>
+      ask(this.env.CHANNEL.getByName(name)),
+    );
+    for (const error of errors) console.error(JSON.stringify({ event: "no answer", reason: String(error) }));
     return answers;
   }
 }
