@@ -101,16 +101,37 @@ export function messageStore(query: Query) {
       );
     },
 
-    /** Totals of one channel, or (null) of all. */
+    /**
+     * Totals of one channel, or (null) of all: of what can be had, and of what is gone for at most 30 days, by whole hours.
+     * Senders are those of the last day. What is older than that is only counted, which an index does: it may be millions.
+     */
     async statistics(channelId: string | null): Promise<z.infer<typeof statistics>> {
       const [totals] = await query(
         statistics,
-        `select count(*)::int as total_messages,
-           (count(*) filter (where m.sent_at >= now() - interval '1 hour'))::int as messages_last_hour,
-           (count(*) filter (where m.sent_at >= now() - interval '1 day'))::int as messages_last_day,
-           count(distinct m.event_type)::int as unique_event_types, count(distinct m.sender_id)::int as unique_senders
-         from realtime.messages m
-         where m.extension = 'broadcast' and m.channel_id is not null and ($1::uuid is null or m.channel_id = $1)`,
+        `with recent as (
+           select m.event_type, m.sender_id, count(*) as day,
+             count(*) filter (where m.sent_at >= now() - interval '1 hour') as hour
+           from realtime.messages m
+           where m.extension = 'broadcast' and m.channel_id is not null and ($1::uuid is null or m.channel_id = $1)
+             and m.sent_at >= now() - interval '1 day'
+           group by 1, 2
+         ), older as (
+           select count(*) as total from realtime.messages m
+           where m.channel_id is not null and ($1::uuid is null or m.channel_id = $1)
+             and m.sent_at < now() - interval '1 day'
+         ), gone as (
+           select k.event_type, sum(k.count) as total,
+             sum(k.count) filter (where k.last_sent >= now() - interval '1 day') as day,
+             sum(k.count) filter (where k.last_sent >= now() - interval '1 hour') as hour
+           from realtime.message_counts k where $1::uuid is null or k.channel_id = $1 group by 1
+         ), counted as (
+           select event_type, day as total, day, hour from recent union all select * from gone
+         )
+         select (coalesce(sum(total), 0) + (select total from older))::float8 as total_messages,
+           coalesce(sum(hour), 0)::float8 as messages_last_hour, coalesce(sum(day), 0)::float8 as messages_last_day,
+           count(distinct event_type)::int as unique_event_types,
+           (select count(distinct sender_id)::int from recent) as unique_senders
+         from counted`,
         [channelId],
       );
       if (totals === undefined) throw new Error("an aggregate has answered no row");

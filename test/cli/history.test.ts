@@ -281,6 +281,24 @@ test("AC-118 AC-131 AC-132 AC-133 AC-134: events by number, and the totals of a 
   });
 });
 
+test("what was cleaned up counts in the totals of its time, though it cannot be had any more", async () => {
+  await create("counted");
+  for (const event of ["a", "a", "b", "c"]) await send("counted", event);
+  expect(await events("counted")).toHaveLength(4);
+  await age("counted", 5, "b");
+  await age("counted", 31, "c");
+  expect(await nself("broadcast", "cleanup", "4")).toMatchObject({ code: 0 });
+  await send("counted", "d");
+  expect(await admin(stack, "GET", "/channels/counted/messages/stats")).toEqual({
+    total_messages: 5,
+    messages_last_hour: 3,
+    messages_last_day: 4,
+    unique_event_types: 4,
+    unique_senders: 0,
+  });
+  expect(await json("channel", "get", "counted")).toMatchObject({ messages_24h: 4 });
+});
+
 test("AC-178: past REALTIME_MESSAGE_TTL a message is gone from messages, replay and joins", async () => {
   const short = await startStack({ env: { REALTIME_MESSAGE_TTL: "2" } });
   try {
