@@ -352,20 +352,20 @@ export class Channel {
 
   /**
    * Takes a batch of row changes into this feed, in its order, all of it durable before any of it is sent. A change is
-   * known by `source:id`: of a batch that was delivered before, wholly or in part, only what is missing is added. False
-   * when a listener of a newer epoch has delivered already: the lease of this one is over, and nothing is taken. Rejects
-   * when nobody can say who may see it, PostgreSQL being away: it has to come again.
+   * known by `source:id`: of a batch that was delivered before, wholly or in part, only what is missing is added. Answers
+   * how many changes that were, "stale" when a listener of a newer epoch has delivered already: the lease of this one is
+   * over, and nothing is taken. Rejects when nobody can say who may see it, PostgreSQL being away: it has to come again.
    */
-  changes(batch: Batch): Promise<boolean> {
+  changes(batch: Batch): Promise<number | "stale"> {
     return this.#turns.take(batch.header.feed, () => this.#takeChanges(batch));
   }
 
-  async #takeChanges({ header, changes }: Batch): Promise<boolean> {
+  async #takeChanges({ header, changes }: Batch): Promise<number | "stale"> {
     const judgement = this.#listeners.judge(header);
-    if (judgement === "stale") return false;
+    if (judgement === "stale") return "stale";
     if (this.#isUnheard) {
       this.#sequence.skip();
-      return true;
+      return 0;
     }
     const idOf = ({ id }: RowChange): string => `${header.source}:${id}`;
     const known = this.#known(judgement);
@@ -394,7 +394,7 @@ export class Channel {
       drafts.push(tx === undefined ? draft : { ...draft, tx });
     }
     this.#take(drafts);
-    return true;
+    return rows.length;
   }
 
   /** Something that was to come here is lost: whoever stands here, or has stood here, starts anew. */

@@ -375,12 +375,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before, or PostgreSQL is away. */
   async changes(batch: Batch): Promise<{ taken: boolean } | { away: string }> {
-    const { seq } = this.#core.position;
     try {
       const taken = await this.#core.changes(batch);
+      if (taken === "stale") return { taken: false };
       // A change comes to its table's own feed and to those of whole schemas: it is counted once.
-      if (!this.#name.sub.endsWith(".*")) this.#teller.tally.changed(this.#core.position.seq - seq);
-      return { taken };
+      if (!this.#name.sub.endsWith(".*")) this.#teller.tally.changed(taken);
+      return { taken: true };
     } catch (error) {
       // Nobody can say now who may see it.
       if (error instanceof StoreUnavailable || error instanceof StoreNotReady) return { away: error.message };
