@@ -18,7 +18,9 @@ declare
   most integer;
 begin
   select realtime.most_members(c.type, c.metadata) into most from realtime.channels c where c.id = new.channel_id;
-  if most is null then
+  -- An upsert of who is there already comes here as an insert, also where the channel holds more than it may by now.
+  if most is null or exists (select from realtime.channel_members m
+      where m.channel_id = new.channel_id and m.user_id = new.user_id) then
     return new;
   end if;
   -- Two who come at once must not both find the last place free.

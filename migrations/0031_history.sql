@@ -15,10 +15,10 @@ select realtime.cdc_grant_edge();
 -- The number of a message in its channel: of those that were sent in one millisecond it tells which came first.
 alter table realtime.messages add column seq bigint;
 
--- Keeps messages of the registered channel of a topic: [{"id", "seq", "event", "body", "hex", "sender", "at"}], `body` the JSON
+-- Keeps messages of a registered channel, by its id: one that was made again is another. [{"id", "seq", "event", "body", "hex", "sender", "at"}], `body` the JSON
 -- text of a broadcast and `hex` the bytes of a binary one, `at` unix ms. A message that is there already stays as it is,
 -- and one of a channel that is gone is not kept. They were sent, and are sent to nobody again.
-create function realtime.keep_messages(topic text, messages json) returns void
+create function realtime.keep_messages(channel uuid, messages json) returns void
 language sql set search_path = pg_catalog, pg_temp
 begin atomic
   insert into realtime.messages
@@ -30,10 +30,10 @@ begin atomic
       select id, seq, event, body::jsonb as body, hex, sender, at
       from json_to_recordset(messages) as r (id uuid, seq bigint, event text, body text, hex text, sender text, at double precision)
     ) m
-    where c.slug = keep_messages.topic
+    where c.id = keep_messages.channel
     on conflict (id) do nothing;
 end;
-revoke execute on function realtime.keep_messages(text, json) from public;
+revoke execute on function realtime.keep_messages(uuid, json) from public;
 
 -- When a message goes: at its own time, else so long after it was sent.
 create function realtime.goes_at(sent_at timestamptz, expires_at timestamp, ttl interval) returns timestamptz
@@ -43,19 +43,25 @@ begin atomic
 end;
 revoke execute on function realtime.goes_at(timestamptz, timestamp, interval) from public;
 
--- Deletes the messages whose time is over, and counts; answers how many. With `explicit`, a message's own time does not
--- matter.
-create function realtime.expire_messages(ttl interval, explicit boolean) returns bigint
+-- Deletes messages whose time is over, and counts them; answers how many, and of which topics. With `explicit`, a message's
+-- own time does not matter. At most `most` of each kind at once, found by an index: who has fewer deleted is done.
+create function realtime.expire_messages(ttl interval, explicit boolean, most integer, out deleted bigint, out topics text[])
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
-  deleted bigint;
+  old tid[];
 begin
+  if explicit then
+    old := array(select m.ctid from realtime.messages m where m.sent_at < now() - ttl order by m.sent_at limit most);
+  else
+    old := array(select m.ctid from realtime.messages m where m.expires_at is null and m.sent_at < now() - ttl
+        order by m.sent_at limit most)
+      || array(select m.ctid from realtime.messages m where m.expires_at < now() at time zone 'UTC'
+        order by m.expires_at limit most);
+  end if;
   with gone as (
-    delete from realtime.messages m
-    where case when explicit then m.sent_at < now() - ttl
-      else m.expires_at is null and m.sent_at < now() - ttl or m.expires_at < now() at time zone 'UTC' end
-    returning m.channel_id, m.event_type, m.sent_at, m.extension
+    delete from realtime.messages m where m.ctid = any (old)
+    returning m.channel_id, m.topic, m.event_type, m.sent_at, m.extension
   ), counted as (
     insert into realtime.message_counts as k (channel_id, hour, event_type, count, last_sent)
     select g.channel_id, date_trunc('hour', g.sent_at), g.event_type, count(*), max(g.sent_at) from gone g
@@ -64,9 +70,8 @@ begin
     on conflict (channel_id, hour, event_type) do update
       set count = k.count + excluded.count, last_sent = greatest(k.last_sent, excluded.last_sent)
   )
-  select count(*) into deleted from gone;
+  select count(*), coalesce(array_agg(distinct g.topic), '{}') into deleted, topics from gone g;
   delete from realtime.message_counts k where k.hour < now() - interval '30 days';
-  return deleted;
 end
 $$;
-revoke execute on function realtime.expire_messages(interval, boolean) from public;
+revoke execute on function realtime.expire_messages(interval, boolean, integer) from public;

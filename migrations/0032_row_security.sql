@@ -40,7 +40,10 @@ do $$
 begin
   create operator public.= (leftarg = text, rightarg = uuid, function = realtime.text_is_uuid, commutator = operator(public.=));
   create operator public.= (leftarg = uuid, rightarg = text, function = realtime.uuid_is_text, commutator = operator(public.=));
-exception when insufficient_privilege or undefined_object or invalid_schema_name then
+exception when duplicate_function then
+  -- The application compares the two in its own way, and goes on doing so.
+  raise warning 'the schema public has an operator of its own for text = uuid or uuid = text: ours are not made';
+when insufficient_privilege or undefined_object or invalid_schema_name then
   raise warning 'no right to make operators in the schema public: policies must write auth.uid()::text';
 end
 $$;

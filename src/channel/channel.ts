@@ -33,6 +33,9 @@ const WRITE_WINDOW_MS = 250;
 /** How long a gateway that lost its link may take to come back before its sessions count as gone. */
 const GATEWAY_GRACE_MS = 10_000;
 
+/** How long it is known of who has gone that they were here: 30 days. */
+const SIGHT_MS = 2_592_000_000;
+
 /** A judgement that is overtaken by reports so often is given up. */
 const MAX_JUDGEMENTS = 5;
 
@@ -64,12 +67,14 @@ export class Channel {
   /** Unix ms of the last write to the ring. */
   #writtenAt = 0;
   #writeDue = false;
+  /** An alarm will forget the oldest sight. */
+  #forgetsSights = false;
 
   /** `links` are those that had said hello and outlived the channel's last life in memory. */
   constructor(name: ObjectName, ports: ChannelPorts, links: Iterable<Link>) {
     this.name = name;
     this.#ports = ports;
-    this.#ring = new Ring(ports.store);
+    this.#ring = new Ring(ports.store, (row) => this.archiving.rescue(row));
     this.archiving = new Archiving(this.#ring, ports);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
     this.#listeners = new Listeners(ports.store);
@@ -334,8 +339,16 @@ export class Channel {
     this.#tell(this.presence.drop((member) => member.session === session, this.#ports.timers.now()));
   }
 
+  /** Somebody was seen here for the last time. What has an alarm sooner wishes for the next one itself. */
+  #sighted(): void {
+    if (this.#forgetsSights) return;
+    this.#forgetsSights = true;
+    this.#ports.timers.alarm(this.#ports.timers.now() + SIGHT_MS);
+  }
+
   #tell(diff: PresenceDiff | undefined): void {
     if (diff === undefined) return;
+    if (Object.keys(diff.leaves).length > 0) this.#sighted();
     for (const link of this.#links.values()) link.send({ t: "diff", ...diff });
   }
 
@@ -348,11 +361,11 @@ export class Channel {
 
   /**
    * Takes a batch of row changes into this feed, in its order, all of it durable before any of it is sent. A change is
-   * known by `source:id`: of a batch that was delivered before, wholly or in part, only what is missing is added. False
-   * when a listener of a newer epoch has delivered already: the lease of this one is over, and nothing is taken. Rejects
-   * when nobody can say who may see it, PostgreSQL being away: it has to come again.
+   * known by `source:id`: of a batch that was delivered before, wholly or in part, only what is missing is added. Answers
+   * how many changes that were, "stale" when a listener of a newer epoch has delivered already: the lease of this one is
+   * over, and nothing is taken. Rejects when nobody can say who may see it, PostgreSQL being away: it has to come again.
    */
-  changes(batch: Batch): Promise<boolean> {
+  changes(batch: Batch): Promise<number | "stale"> {
     return this.#turns.take(batch.header.feed, () => this.#takeChanges(batch));
   }
 
@@ -367,11 +380,11 @@ export class Channel {
     return true;
   }
 
-  async #takeChanges({ header, changes }: Batch): Promise<boolean> {
+  async #takeChanges({ header, changes }: Batch): Promise<number | "stale"> {
     const skips = this.skips(header);
-    if (skips !== false) return skips === true;
+    if (skips !== false) return skips === true ? 0 : "stale";
     const judgement = this.#listeners.judge(header);
-    if (judgement === "stale") return false;
+    if (judgement === "stale") return "stale";
     const idOf = ({ id }: RowChange): string => `${header.source}:${id}`;
     const known = this.#known(judgement);
     const fresh = changes.filter((change) => !known.has(idOf(change)));
@@ -399,7 +412,7 @@ export class Channel {
       drafts.push(tx === undefined ? draft : { ...draft, tx });
     }
     this.#take(drafts);
-    return true;
+    return rows.length;
   }
 
   /** Something that was to come here is lost: whoever stands here, or has stood here, starts anew. */
@@ -452,9 +465,15 @@ export class Channel {
     return found;
   }
 
-  /** Forgets what a message said, if it is held here and (with `sender`) this user's. True: it is gone, durably. */
-  forget(id: string, sender?: string): boolean {
-    return this.#ring.forget(id, sender);
+  /** Erases what a message said, if it is held here and (with `sender`) this user's. True: it is gone, durably. */
+  erase(id: string, sender?: string): boolean {
+    return this.#ring.erase(id, sender);
+  }
+
+  /** Forgets messages that were sent before a time (unix ms). Of a row of the ring, all go or none. */
+  forget(before: number): void {
+    // Numbers that were written before they were sent are known by the ring alone.
+    if (this.#ring.forget(before) && this.#ring.last === 0) this.#sequence.forget();
   }
 
   /** Tracks a user without a socket; without `metadata` what was tracked before stays. */
@@ -480,6 +499,7 @@ export class Channel {
     this.#tell(this.presence.drop((member) => member.session === null && member.user === user, now));
     if (this.presence.list().some((member) => whoIs(member) === user)) return false;
     this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
+    this.#sighted();
     return true;
   }
 
@@ -496,18 +516,24 @@ export class Channel {
     for (const link of this.#links.values()) link.send({ t: "gone", reason, rejoin });
   }
 
-  /** Ends the channel for everybody in it, and forgets ring and presence. With `rejoin` they may come back at once. */
+  /**
+   * Ends the channel for everybody in it, and forgets ring and presence. With `rejoin` they may come back at once. What is
+   * still to be kept in the database is not forgotten, unless the channel is another one now.
+   */
   clear(reason: string, rejoin: boolean): void {
     this.putOut(reason, rejoin);
     this.#ring.clear();
     this.presence.clear();
     this.#ports.store.clear();
     this.#sequence.forget();
-    this.archiving.skipTo(this.position.seq);
   }
 
-  /** What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. */
-  alarm(): void {
+  /**
+   * What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent, old sights.
+   * Resolves when what is to be kept in the database is there, or will be tried again: an alarm is only over then, and one
+   * that a crash cuts off comes again.
+   */
+  async alarm(): Promise<void> {
     const now = this.#ports.timers.now();
     this.expire(this.#ports.presenceTimeoutMs);
     this.#tell(
@@ -517,7 +543,9 @@ export class Channel {
       ),
     );
     for (const [gateway, until] of this.#missing) if (until <= now) this.#missing.delete(gateway);
+    const oldest = this.#ports.store.forgetSights(now - SIGHT_MS);
     const due = [
+      ...(oldest === undefined ? [] : [oldest + SIGHT_MS]),
       ...this.#missing.values(),
       ...this.presence
         .list()
@@ -525,8 +553,7 @@ export class Channel {
         .map(({ seenAt }) => seenAt + this.#ports.presenceTimeoutMs),
     ];
     if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
-    // Whatever keeps it is tried again.
-    if (this.#ports.access.known() !== null) this.archiving.run().catch(() => {});
+    await this.archiving.run().catch(() => {});
   }
 }
 

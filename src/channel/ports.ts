@@ -56,6 +56,15 @@ export interface ChannelStore {
   ringIndex(): Omit<RingRow, "body">[];
   ringBody(slot: number): string | undefined;
   putRing(row: RingRow): void;
+  deleteRing(slot: number): void;
+  /** Keeps the body of a ring row beyond the ring; its newest message has the number `last`. */
+  putBacklog(last: number, body: string): void;
+  /** The first of those bodies whose `last` is after a number. */
+  backlogAfter(seq: number): { last: number; body: string } | undefined;
+  /** How long all of them are together, UTF-16 units. */
+  backlogLength(): number;
+  /** Forgets those up to a number. */
+  dropBacklog(upTo: number): void;
   members(): MemberRow[];
   putMember(row: MemberRow): void;
   deleteMember(ref: string): void;
@@ -65,7 +74,9 @@ export interface ChannelStore {
   hasSights(): boolean;
   /** Keeps the newest sight of a user, and the newest 10,000 of all. */
   putSight(row: SightRow): void;
-  /** Forgets ring, members and sights; named values stay. */
+  /** Forgets sights from before a time (unix ms); answers when the oldest of the others was. */
+  forgetSights(before: number): number | undefined;
+  /** Forgets ring, members and sights; named values and the backlog stay. */
   clear(): void;
 }
 
@@ -113,8 +124,10 @@ export interface Policies {
 export interface Archive {
   /** Keeps a message for so many seconds. False when that could not be done. */
   persist(message: { id: string; name: string; body: Body }, seconds: number): Promise<boolean>;
-  /** Keeps messages of a registered channel, each once by its id. Rejects when PostgreSQL does not answer. */
-  keep(messages: readonly Message[]): Promise<void>;
+  /** Keeps messages of a registered channel (by its id), each once by its own. Rejects when PostgreSQL does not take them. */
+  keep(channel: string, messages: readonly Message[]): Promise<void>;
+  /** Notes that so many messages were lost: PostgreSQL was away for longer than they could be held. */
+  lost(count: number): void;
 }
 
 export type ChannelType = "public" | "private" | "presence" | "direct";
@@ -136,8 +149,6 @@ export interface Ban {
 export interface ChannelAccess {
   /** How the name is registered; null for an open channel. */
   registration(): Promise<Registration | null>;
-  /** The registration as it was last heard of, in this life or an earlier one. */
-  known(): Registration | null;
   /** What somebody may do in this private room, not as it was known before `notBefore` (unix ms). */
   rights(joiner: Joiner, notBefore: number): Promise<Rights>;
   /**

@@ -1,6 +1,14 @@
 // The ring: the newest messages of a channel, durable within 250 ms, several to a row.
 import type { Message } from "../protocol/link.ts";
-import { decodeMessages, encodeMessages, fitting, headersOf, type Kept } from "../protocol/messages.ts";
+import {
+  decodeMessages,
+  encodeMessages,
+  fitting,
+  headersOf,
+  isThere,
+  type Kept,
+  messagesOf,
+} from "../protocol/messages.ts";
 import type { ChannelStore, RingRow } from "./ports.ts";
 
 /** Rows of the ring. The platform bills rows, so they are slots that are written over, never deleted. */
@@ -10,12 +18,15 @@ type IndexEntry = Omit<RingRow, "body">;
 
 export class Ring {
   readonly #store: ChannelStore;
+  readonly #leaving: (row: IndexEntry) => void;
   readonly #index: IndexEntry[];
   #nextSlot: number;
   #pending: Kept[] = [];
 
-  constructor(store: ChannelStore) {
+  /** `leaving` is called with each row that is about to be written over or forgotten, while it still can be read. */
+  constructor(store: ChannelStore, leaving: (row: IndexEntry) => void = () => {}) {
     this.#store = store;
+    this.#leaving = leaving;
     this.#index = store.ringIndex();
     const newest = this.#index.at(-1);
     this.#nextSlot = newest === undefined ? 0 : (newest.slot + 1) % RING_SLOTS;
@@ -59,6 +70,8 @@ export class Ring {
     const first = messages[0];
     const last = messages.at(-1);
     if (first === undefined || last === undefined) return;
+    const oldest = this.#index[0];
+    if (this.#index.length >= RING_SLOTS && oldest !== undefined) this.#leaving(oldest);
     const entry = { slot: this.#nextSlot, first: first.seq, last: last.seq, at: last.at };
     this.#store.putRing({ ...entry, body: encodeMessages(messages) });
     this.#nextSlot = (this.#nextSlot + 1) % RING_SLOTS;
@@ -74,8 +87,8 @@ export class Ring {
     for (const { id } of this.#pending) yield id;
   }
 
-  /** Forgets what a message said, and (with `sender`) only if this user did; false: it is not here. */
-  forget(id: string, sender?: string): boolean {
+  /** Erases what a message said, and (with `sender`) only if this user did; false: it is not here. */
+  erase(id: string, sender?: string): boolean {
     const fits = (message: Omit<Kept, "body">): boolean =>
       message.id === id && message.deleted === undefined && (sender === undefined || message.sender === sender);
     const clear = (message: Kept): Kept => (fits(message) ? { ...message, body: "", deleted: true } : message);
@@ -135,17 +148,23 @@ export class Ring {
 
   #messagesOf(entry: IndexEntry): Message[] {
     const body = this.#store.ringBody(entry.slot);
-    return body === undefined ? [] : decodeMessages(body).filter(isThere);
+    return body === undefined ? [] : messagesOf(body);
+  }
+
+  /** Forgets the rows whose newest message was sent before a time (unix ms). False: there was none. */
+  forget(before: number): boolean {
+    const kept = this.#index.findIndex(({ at }) => at >= before);
+    const gone = this.#index.splice(0, kept < 0 ? this.#index.length : kept);
+    for (const { slot } of gone) this.#store.deleteRing(slot);
+    return gone.length > 0;
   }
 
   /** Forgets everything, written and pending. The store is cleared by the caller. */
   clear(): void {
+    this.write();
+    for (const row of this.#index) this.#leaving(row);
     this.#index.length = 0;
     this.#pending = [];
     this.#nextSlot = 0;
   }
-}
-
-function isThere({ deleted }: Kept): boolean {
-  return deleted === undefined;
 }

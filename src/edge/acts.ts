@@ -27,7 +27,7 @@ export async function deleteMessage(
   // What is still to be written there would come back.
   await archived(ports, channel);
   const wasKept = await ports.store.messages.delete(channel.id, id, sender);
-  const wasHeld = await objectOf(ports, channel).forget(id, sender);
+  const wasHeld = await objectOf(ports, channel).erase(id, sender);
   if (!wasKept && !wasHeld) throw new Problem("not_found", `there is no message "${id}" to delete`);
   return { outcome: { id }, tell: async () => {} };
 }

@@ -11,3 +11,18 @@ export async function forEachAtOnce<T>(items: Iterable<T>, job: (item: T) => Pro
   };
   await Promise.all(Array.from({ length: MOST }, work));
 }
+
+/** Runs a job for each item likewise, whatever becomes of others; answers those that succeeded, in order, and the errors. */
+export async function settleAtOnce<T, Answer>(
+  items: readonly T[],
+  job: (item: T) => Promise<Answer>,
+): Promise<{ answers: Answer[]; errors: unknown[] }> {
+  const settled: PromiseSettledResult<Answer>[] = [];
+  await forEachAtOnce(items.entries(), async ([index, item]) => {
+    [settled[index]] = await Promise.allSettled([job(item)]);
+  });
+  return {
+    answers: settled.flatMap((result) => (result.status === "fulfilled" ? [result.value] : [])),
+    errors: settled.flatMap((result) => (result.status === "rejected" ? [result.reason] : [])),
+  };
+}

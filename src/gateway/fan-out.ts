@@ -35,8 +35,10 @@ export class FanOut implements Deliveries {
   }
 
   messages(room: Room, batch: readonly Outgoing[]): void {
-    const now = this.#timers.now();
-    for (const { message } of batch) this.#tally.timed(now - message.at);
+    if (room.caughtUp) {
+      const now = this.#timers.now();
+      for (const { message } of batch) this.#tally.timed(now - message.at);
+    }
     for (const membership of room.members.values()) {
       const { session } = membership;
       if (membership.rights.read.broadcast !== "granted") continue;

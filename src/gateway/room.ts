@@ -73,6 +73,7 @@ export class Room {
   readonly #viewers = new Viewers();
   #link: LinkState = { state: "closed" };
   #greeted = false;
+  #caughtUp = false;
   #position: Position | undefined;
   #holds = 0;
   #cancelLinger: (() => void) | undefined;
@@ -97,6 +98,11 @@ export class Room {
     this.#calls = new Calls(ports.timers);
     this.#position = position;
     this.#greeted = position !== undefined;
+  }
+
+  /** False while what was missed on the way is being made up for: those messages are older than their way is long. */
+  get caughtUp(): boolean {
+    return this.#caughtUp;
   }
 
   get #hasMembers(): boolean {
@@ -251,6 +257,7 @@ export class Room {
     const viewers = this.#viewers.size === 0 ? {} : { viewers: this.#viewers.list() };
     link.send({ t: "hello", again: this.#greeted, sessions, ...since, ...viewers });
     this.#greeted = true;
+    this.#caughtUp = false;
     for (const { session, claims, presenceKey, tracked } of this.members.values()) {
       if (tracked === null) continue;
       const { user } = claims;
@@ -301,6 +308,7 @@ export class Room {
         return this.#deliveries.diff(this, { joins: down.joins, leaves: down.leaves });
       case "welcome":
         this.#failures = 0;
+        this.#caughtUp = true;
         this.#standAt(down.position);
         if (!down.recovered) this.#events.lost(this);
         return;

@@ -76,5 +76,6 @@ export class Tally {
     counts.timed += timed;
     counts.latencyMs += latencyMs;
     counts.changes += changes;
+    this.#touch();
   }
 }

@@ -41,6 +41,15 @@ export function decodeMessages(text: string): Kept[] {
   });
 }
 
+/** Those of them that are not deleted. */
+export function messagesOf(text: string): Message[] {
+  return decodeMessages(text).filter(isThere);
+}
+
+export function isThere({ deleted }: Kept): boolean {
+  return deleted === undefined;
+}
+
 /** All but the bodies, none of which is decoded for that. */
 export function headersOf(text: string): Header[] {
   return JSON.parse(text.slice(0, text.indexOf("\n")));

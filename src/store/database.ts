@@ -68,12 +68,20 @@ const NOT_MIGRATED = new Set(["42P01", "3F000", "42883", "42703"]);
 const OWN_CLASS = "NS";
 /** Classes of values that PostgreSQL cannot hold, such as the character NUL, or JSON nested deeper than its stack. */
 const UNFIT = /^(22|54)/;
+/** Those, and classes of rows that a constraint or the trigger of an application refuses. */
+const REFUSED_VALUES = /^(22|54|23)|^P0001$/;
 /** A lock was not had in time: somebody else's transaction holds the table. */
 export const LOCKED = "55P03";
 /** The statement was ended, as its time was over. */
 const TOO_SLOW = "57014";
 /** Classes of "not now": connection lost, out of resources, operator intervention, database starting up. */
 const AWAY = /^(08|53|57|58)/;
+
+/** Whether a statement failed by the values that it brought: it would fail by them the next time too. */
+export function refusesValues(error: unknown): boolean {
+  if (error instanceof StatementRefused) return REFUSED_VALUES.test(error.sqlstate);
+  return error instanceof NeonDbError && REFUSED_VALUES.test(error.code ?? "");
+}
 
 /** Opens the way to the database. Holds no connection: every statement is one HTTP request. */
 export function openDatabase(env: DatabaseEnv): Query {

@@ -1,7 +1,7 @@
 // Messages kept in `realtime.messages`.
 import * as z from "zod";
 import type { Body, Message } from "../protocol/link.ts";
-import { type Query, StoreNotReady, StoreUnavailable } from "./database.ts";
+import { type Query, refusesValues } from "./database.ts";
 
 /** A broadcast to be kept. */
 export interface KeptMessage {
@@ -29,7 +29,10 @@ const statistics = z.object({
   unique_senders: z.number(),
 });
 const eventCount = z.object({ event_type: z.string(), count: z.number(), last_sent: z.date() });
-const deleted = z.object({ deleted: z.coerce.number() });
+const expired = z.object({ deleted: z.coerce.number(), topics: z.array(z.string()) });
+
+/** Deleted in one statement: it must be done long before its time is over. */
+const MAX_EXPIRED = 10_000;
 
 const COLUMNS = "m.id, m.event_type, m.payload, m.sender_id, m.sent_at";
 /** Of the channel $1, what can still be had when messages can for $2 seconds. */
@@ -40,8 +43,11 @@ export type MessageStore = ReturnType<typeof messageStore>;
 
 /** The part of the store that holds messages. Each call throws what `Query` throws. */
 export function messageStore(query: Query) {
-  const keep = (topic: string, messages: readonly Message[]) =>
-    query(z.object({}), "select realtime.keep_messages($1, $2::json)", [topic, JSON.stringify(messages.map(entry))]);
+  const keep = (channelId: string, messages: readonly Message[]) =>
+    query(z.object({}), "select realtime.keep_messages($1::uuid, $2::json)", [
+      channelId,
+      JSON.stringify(messages.map(entry)),
+    ]);
 
   return {
     /** Keeps a private broadcast that has been sent already, for so many seconds (protocol.md §6.9). */
@@ -60,19 +66,19 @@ export function messageStore(query: Query) {
 
     /**
      * Keeps messages that a registered channel has sent. One that PostgreSQL cannot hold is left out and logged: it would
-     * be as bad the next time.
+     * be as bad the next time. Rejects with whatever has nothing to do with the messages, and may be over soon.
      */
-    async keep(topic: string, messages: readonly Message[]): Promise<void> {
+    async keep(channelId: string, messages: readonly Message[]): Promise<void> {
       try {
-        await keep(topic, messages);
+        await keep(channelId, messages);
       } catch (error) {
-        if (error instanceof StoreUnavailable || error instanceof StoreNotReady) throw error;
+        if (!refusesValues(error)) throw error;
         if (messages.length > 1) {
           const middle = Math.ceil(messages.length / 2);
-          await this.keep(topic, messages.slice(0, middle));
-          return this.keep(topic, messages.slice(middle));
+          await this.keep(channelId, messages.slice(0, middle));
+          return this.keep(channelId, messages.slice(middle));
         }
-        console.warn(JSON.stringify({ event: "not kept", topic, id: messages[0]?.id, reason: String(error) }));
+        console.warn(JSON.stringify({ event: "not kept", channelId, id: messages[0]?.id, reason: String(error) }));
       }
     },
 
@@ -106,16 +112,37 @@ export function messageStore(query: Query) {
       return gone.length > 0;
     },
 
-    /** Totals of one channel, or (null) of all. */
+    /**
+     * Totals of one channel, or (null) of all: of what can be had, and of what is gone for at most 30 days, by whole hours.
+     * Senders are those of the last day. What is older than that is only counted, which an index does: it may be millions.
+     */
     async statistics(channelId: string | null): Promise<z.infer<typeof statistics>> {
       const [totals] = await query(
         statistics,
-        `select count(*)::int as total_messages,
-           (count(*) filter (where m.sent_at >= now() - interval '1 hour'))::int as messages_last_hour,
-           (count(*) filter (where m.sent_at >= now() - interval '1 day'))::int as messages_last_day,
-           count(distinct m.event_type)::int as unique_event_types, count(distinct m.sender_id)::int as unique_senders
-         from realtime.messages m
-         where m.extension = 'broadcast' and m.channel_id is not null and ($1::uuid is null or m.channel_id = $1)`,
+        `with recent as (
+           select m.event_type, m.sender_id, count(*) as day,
+             count(*) filter (where m.sent_at >= now() - interval '1 hour') as hour
+           from realtime.messages m
+           where m.extension = 'broadcast' and m.channel_id is not null and ($1::uuid is null or m.channel_id = $1)
+             and m.sent_at >= now() - interval '1 day'
+           group by 1, 2
+         ), older as (
+           select count(*) as total from realtime.messages m
+           where m.channel_id is not null and ($1::uuid is null or m.channel_id = $1)
+             and m.sent_at < now() - interval '1 day'
+         ), gone as (
+           select k.event_type, sum(k.count) as total,
+             sum(k.count) filter (where k.last_sent >= now() - interval '1 day') as day,
+             sum(k.count) filter (where k.last_sent >= now() - interval '1 hour') as hour
+           from realtime.message_counts k where $1::uuid is null or k.channel_id = $1 group by 1
+         ), counted as (
+           select event_type, day as total, day, hour from recent union all select * from gone
+         )
+         select (coalesce(sum(total), 0) + (select total from older))::float8 as total_messages,
+           coalesce(sum(hour), 0)::float8 as messages_last_hour, coalesce(sum(day), 0)::float8 as messages_last_day,
+           count(distinct event_type)::int as unique_event_types,
+           (select count(distinct sender_id)::int from recent) as unique_senders
+         from counted`,
         [channelId],
       );
       if (totals === undefined) throw new Error("an aggregate has answered no row");
@@ -140,16 +167,23 @@ export function messageStore(query: Query) {
     },
 
     /**
-     * Deletes what is older than so many seconds, and answers how many messages that were. With `explicit` it does not
-     * matter that a message was to be kept longer.
+     * Deletes what is older than so many seconds, and answers how many messages that were, and of which topics. With
+     * `explicit` it does not matter that a message was to be kept longer.
      */
-    async expire(seconds: number, explicit: boolean): Promise<number> {
-      const [answer] = await query(
-        deleted,
-        "select realtime.expire_messages(make_interval(secs => $1), $2) as deleted",
-        [seconds, explicit],
-      );
-      return answer?.deleted ?? 0;
+    async expire(seconds: number, explicit: boolean): Promise<{ deleted: number; topics: ReadonlySet<string> }> {
+      const total = { deleted: 0, topics: new Set<string>() };
+      for (let more = true; more; ) {
+        const [answer] = await query(
+          expired,
+          "select deleted, topics from realtime.expire_messages(make_interval(secs => $1), $2, $3)",
+          [seconds, explicit, MAX_EXPIRED],
+        );
+        if (answer === undefined) throw new Error("realtime.expire_messages has answered nothing");
+        total.deleted += answer.deleted;
+        for (const topic of answer.topics) total.topics.add(topic);
+        more = answer.deleted >= MAX_EXPIRED;
+      }
+      return total;
     },
   };
 }

@@ -23,7 +23,7 @@ export const nothing: Nothing = {
     countMembersBesides: async () => 0,
   },
   messages: {
-    expire: async () => 0,
+    expire: async () => ({ deleted: 0, topics: new Set() }),
     statistics: async () => ({
       total_messages: 0,
       messages_last_hour: 0,

@@ -1,6 +1,6 @@
 // The stack in the background: start, stop, restart, logs.
 
-import { rm, stat } from "node:fs/promises";
+import { rename, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { createClient } from "@supabase/supabase-js";
@@ -94,4 +94,23 @@ test("AC-183: what cannot start says why: the port and its setting, a setting's 
     stderr: expect.stringContaining("REALTIME_PRESENCE_TIMEOUT must be a whole number"),
   });
   expect(await nself("start", "--port", "70000")).toMatchObject({ code: 2, stdout: "" });
+});
+
+test("who follows the log goes on when it begins anew, though for a moment there is none", async () => {
+  const elsewhere = await newHome();
+  const log = join(elsewhere, "stack.log");
+  try {
+    await writeFile(log, "the old one\n");
+    const following = start(null, ["realtime", "logs", "--follow"], { env: { ...env(), NSELF_HOME: elsewhere } });
+    await vi.waitFor(() => expect(following.stdout()).toContain("the old one"), 5_000);
+    await rename(log, `${log}.1`);
+    // Long enough for it to look several times.
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    await writeFile(log, "the new one\n");
+    await vi.waitFor(() => expect(following.stdout()).toBe("the old one\nthe new one\n"), 5_000);
+    following.child.kill("SIGINT");
+    expect(await following.ended).toMatchObject({ code: 0, stderr: "" });
+  } finally {
+    await rm(elsewhere, { recursive: true });
+  }
 });

@@ -57,6 +57,13 @@ test("AC-079: a full channel takes nobody more, by command or by SQL, and keeps 
   const insert =
     "insert into realtime.channel_members (channel_id, user_id) select id, $2 from realtime.channels where slug = $1";
   await expect(sql.query(insert, ["support", "d"])).rejects.toThrow("full");
+  // Whom it has can be changed, also where it holds more by now than it may.
+  await nself("create", "support", "private", '{"max_members": 1}', "--update");
+  expect(await nself("join", "support", "a", "moderator")).toMatchObject({ code: 0 });
+  expect((await members("support")).map(({ role }: Record<string, string>) => role).sort()).toEqual([
+    "member",
+    "moderator",
+  ]);
   // Two who come at once do not both get the last place.
   await nself("create", "duo", "direct");
   await nself("join", "duo", "a");

@@ -26,6 +26,10 @@ beforeAll(async () => {
       ('Loud Room', 'broadcast', false), (E'evil\\u001b[2J', 'broadcast', false);
     create table public.orders (id int primary key);
     create table public."Mixed" (id int primary key);
+    create policy "members hear" on realtime.messages for select to public using (topic like 'room:%');
+    create policy say on realtime.messages as restrictive for insert to postgres, pg_monitor with check (extension = 'broadcast');
+    create function public.note() returns trigger language plpgsql as
+      $$ begin perform realtime.send('{}', 'note', realtime.topic(), true); return new; end $$;
     create publication supabase_realtime for table public.orders, public."Mixed" with (publish = 'insert, update');
   `);
   await there.end();
@@ -48,6 +52,14 @@ test("AC-235: a dry run says what would be done, and changes nothing", async () 
   channel create room:1 private
   subscribe public.Mixed INSERT,UPDATE
   subscribe public.orders INSERT,UPDATE
+
+Not taken over: policies on realtime.messages. They ask your tables: run these where those are, after init:
+  create policy "members hear" on realtime.messages as permissive for select to public using ((topic ~~ 'room:%'::text));
+  create policy say on realtime.messages as restrictive for insert to pg_monitor, postgres with check ((extension = 'broadcast'::text));
+
+Not taken over: functions that use the schema realtime, and their triggers. Its send, broadcast_changes, topic and
+messages are here as they are there:
+  public.note uses realtime.send, realtime.topic
 `);
   expect(await state()).toEqual(before);
 });
@@ -62,6 +74,7 @@ test("AC-231 AC-232 AC-233: channels and tables are taken over; what cannot be i
       .sort(),
   ).toEqual(["", "✱ Loud Room", "✱ both", "✱ evil\\u001b[2J"]);
   expect(run.stderr).not.toContain("\u001b");
+  expect(run.stdout).toContain("Not taken over: policies");
   expect((await json("channel", "list")).map(({ slug, type }: Record<string, string>) => `${slug} ${type}`)).toEqual(
     expect.arrayContaining(["lobby public", "room:1 private"]),
   );
@@ -108,4 +121,24 @@ test("a database that cannot be read, or is not named, is said to be", async () 
   const run = await migrate("from-supabase", "--db-url", "postgresql://nobody:secret@127.0.0.1:1/none");
   expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining("cannot be read") });
   expect(run.stderr).not.toContain("secret");
+});
+
+test("a URL that is none is said to be, with what to do, and without the password", async () => {
+  const run = await migrate("from-supabase", "--db-url", "postgresql://postgres:pa#ss@127.0.0.1:1/none");
+  expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining("%23") });
+  expect(run.stderr).not.toMatch(/pa#ss|\n +at /);
+});
+
+test("more topics than are read are said to be more", async () => {
+  await sql.query("create database crowded");
+  const url = stack.databaseUrl.replace(/\/[^/]*$/, "/crowded");
+  const there = new pg.Client({ connectionString: url });
+  await there.connect();
+  await there.query(`create schema realtime;
+    create table realtime.messages (topic text not null, private boolean default false);
+    insert into realtime.messages select 'room-' || n from generate_series(1, 10001) n`);
+  await there.end();
+  const run = await migrate("from-supabase", "--dry-run", "--db-url", url);
+  expect(run.stdout.match(/channel create/g)).toHaveLength(10_000);
+  expect(run.stderr).toContain("more topics than 10000");
 });

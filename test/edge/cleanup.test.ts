@@ -9,8 +9,13 @@ const MINUTE_MS = 60_000;
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ["Date"] });
   // PostgreSQL, which has nothing that is old.
-  const fields = ["deleted", "removed"].map((name) => ({ name, dataTypeID: 23 }));
-  vi.stubGlobal("fetch", async () => Response.json({ fields, rows: [["0", "0"]], command: "SELECT", rowCount: 1 }));
+  const fields = [
+    { name: "deleted", dataTypeID: 23 },
+    { name: "removed", dataTypeID: 23 },
+    { name: "topics", dataTypeID: 1009 },
+  ];
+  const answer = { fields, rows: [["0", "0", "{}"]], command: "SELECT", rowCount: 1 };
+  vi.stubGlobal("fetch", async () => Response.json(answer));
 });
 afterEach(() => {
   vi.useRealTimers();

@@ -93,7 +93,8 @@ describe("what PostgreSQL knows", () => {
   test("a registration told while PostgreSQL was asked is not overwritten by its older answer", async () => {
     await runInDurableObject(env.DIRECTORY.getByName("access"), async (_, { storage }) => {
       const store = new SqliteChannelStore(new Tables(storage.sql, channelTables));
-      const access = new CachedAccess({ kind: "public", sub: "x" }, env, store);
+      const heard: (string | null)[] = [];
+      const access = new CachedAccess({ kind: "public", sub: "x" }, env, store, (channel) => heard.push(channel));
       const { promise: answer, resolve } = Promise.withResolvers<Response>();
       const postgres = vi.spyOn(globalThis, "fetch").mockReturnValue(answer);
       const asked = access.registration();
@@ -102,12 +103,11 @@ describe("what PostgreSQL knows", () => {
       resolve(Response.json({ command: "SELECT", fields: [], rows: [], rowCount: 0 }));
       const told = { type: "private", limits: {} };
       expect([await asked, await access.registration()]).toEqual([told, told]);
+      expect(heard).toEqual(["1"]);
       postgres.mockRestore();
     });
   });
 });
-
-const noSockets = { sockets: () => 0, places: async () => 0 };
 
 describe("the directory", () => {
   test("hears of an object's changes in their order, however long a report takes", async () => {
@@ -117,7 +117,7 @@ describe("the directory", () => {
         if (holds) await scheduler.wait(50);
         heard.push(holds);
       };
-      const holder = new Holder(ctx, { ...noSockets, report });
+      const holder = new Holder(ctx, report);
       holder.tell(true);
       holder.tell(false);
       await vi.waitFor(() => expect(heard).toEqual([true, false]));
@@ -128,7 +128,7 @@ describe("the directory", () => {
     await runInDurableObject(env.DIRECTORY.getByName("failed-report"), async (_, ctx) => {
       const report = vi.fn<(holds: boolean) => Promise<void>>().mockRejectedValueOnce(new Error("away"));
       report.mockResolvedValue();
-      const holder = new Holder(ctx, { ...noSockets, report });
+      const holder = new Holder(ctx, report);
       holder.tell(true);
       await vi.waitFor(() => expect(report).toHaveBeenCalledTimes(1));
       await scheduler.wait(10);
@@ -141,7 +141,7 @@ describe("the directory", () => {
     await runInDurableObject(env.DIRECTORY.getByName("report-again"), async (_, ctx) => {
       const report = vi.fn<(holds: boolean) => Promise<void>>().mockRejectedValueOnce(new Error("away"));
       report.mockResolvedValue();
-      new Holder(ctx, { ...noSockets, report }).tell(true);
+      new Holder(ctx, report).tell(true);
       await vi.waitFor(() => expect(report).toHaveBeenCalledTimes(2), { timeout: 10_000 });
     });
   });
@@ -153,7 +153,7 @@ describe("the directory", () => {
         await scheduler.wait(20);
         told.push(holds);
       };
-      const holder = new Holder(ctx, { ...noSockets, report });
+      const holder = new Holder(ctx, report);
       await holder.ready();
       holder.tell(false);
       const ready = holder.ready();
@@ -162,6 +162,62 @@ describe("the directory", () => {
       await ready;
       expect(told).toEqual([true, false, true]);
     });
+  });
+});
+
+describe("holders", () => {
+  test("a channel that only somebody was seen in is no holder of sockets, and in 30 days none of presence", async () => {
+    const sub = "seen-once";
+    const channel = env.CHANNEL.getByName(`public:${sub}`);
+    const directory = env.DIRECTORY.getByName("directory");
+    await channel.track({ user: "ann", status: "offline" });
+    const seen = () =>
+      runInDurableObject(directory, async (instance) =>
+        (await instance.presence({ user: "ann" })).map((entry) => entry.channel),
+      );
+    await vi.waitFor(async () => expect(await seen()).toEqual([sub]));
+    expect((await directory.holders()).channels).not.toContain(`public:${sub}`);
+    await runInDurableObject(channel, (_, { storage }) => {
+      storage.sql.exec("UPDATE sights SET seenAt = seenAt - 31 * 86400000");
+    });
+    await evictDurableObject(channel);
+    await runDurableObjectAlarm(channel);
+    await vi.waitFor(async () => expect(await seen()).toEqual([]));
+    await runInDurableObject(directory, (_, { storage }) => {
+      const rows = storage.sql.exec("SELECT name FROM holders WHERE name = ?", `public:${sub}`).toArray();
+      expect(rows).toEqual([]);
+    });
+  });
+
+  test("one that fails keeps none of the others from answering", async () => {
+    const directory = env.DIRECTORY.getByName("directory");
+    // No object of ours has such a name, so this one cannot even be made.
+    await directory.report("presence", "broken", true, null);
+    await env.CHANNEL.getByName("public:sound").track({ user: "bob", status: "online" });
+    await vi.waitFor(async () => expect(await directory.presence({ user: "bob" })).toHaveLength(1));
+    expect(await directory.setOffline("bob")).toBe(1);
+    await directory.report("presence", "broken", false, null);
+  });
+});
+
+describe("the counters of the directory", () => {
+  const nothing = { delivered: 0, failed: 0, timed: 0, latencyMs: 0, changes: 0 };
+  const held = (connections: number) => ({ ...nothing, connections, peak: connections });
+
+  test("do not go on counting the sockets of objects that hold none any more, or died with them", async () => {
+    const directory = env.DIRECTORY.getByName("held");
+    await directory.report("gateway", "closed", true, null);
+    await directory.count("gateway", "closed", held(5));
+    await directory.report("gateway", "closed", false, null);
+    await directory.report("gateway", "living", true, null);
+    await directory.count("gateway", "living", held(3));
+    expect(await directory.totals()).toMatchObject({ peak: 5 });
+    await directory.count("channel", "dead", held(4));
+    await directory.count("gateway", "living", held(3));
+    expect(await directory.totals()).toMatchObject({ peak: 7 });
+    await runDurableObjectAlarm(directory);
+    await directory.count("gateway", "living", held(6));
+    expect(await directory.totals()).toMatchObject({ peak: 7 });
   });
 });
 

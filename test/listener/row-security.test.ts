@@ -82,3 +82,18 @@ test("nobody may change anything, and everybody may call nothing but what sends"
     select c.relname from pg_class c, aclexplode(c.relacl) a where c.relnamespace = 'realtime'::regnamespace and a.grantee = 0`);
   expect(tables.rows).toEqual([]);
 });
+
+test("an application's own operator that compares text with uuid stays, and keeps nothing from being made", async () => {
+  await sql.query("create database compares");
+  const url = postgres.url.replace(/\/[^/]*$/, "/compares");
+  const there = new pg.Client({ connectionString: url });
+  await there.connect();
+  await there.query(`
+    create function public.never(text, uuid) returns boolean language sql immutable return false;
+    create operator public.= (leftarg = text, rightarg = uuid, function = public.never)`);
+  await migrate(url);
+  const { rows } = await there.query(`select '${ANN}'::text = '${ANN}'::uuid as same`);
+  expect(rows).toEqual([{ same: false }]);
+  expect((await there.query("select * from realtime.channels")).rows).toEqual([]);
+  await there.end();
+});

@@ -89,6 +89,18 @@ export class MemoryChannelStore implements ChannelStore {
   ringIndex = (): RingRow[] => [...this.#ring.values()].sort((a, b) => a.first - b.first);
   ringBody = (slot: number): string | undefined => this.#ring.get(slot)?.body;
   putRing = (row: RingRow): void => void this.#ring.set(row.slot, row);
+  deleteRing = (slot: number): void => void this.#ring.delete(slot);
+  readonly #backlog = new Map<number, string>();
+  putBacklog = (last: number, body: string): void => void this.#backlog.set(last, body);
+  backlogAfter(seq: number): { last: number; body: string } | undefined {
+    const last = Math.min(...[...this.#backlog.keys()].filter((last) => last > seq));
+    const body = this.#backlog.get(last);
+    return body === undefined ? undefined : { last, body };
+  }
+  backlogLength = (): number => [...this.#backlog.values()].reduce((sum, { length }) => sum + length, 0);
+  dropBacklog(upTo: number): void {
+    for (const last of this.#backlog.keys()) if (last <= upTo) this.#backlog.delete(last);
+  }
   members = (): MemberRow[] => [...this.#members.values()];
   putMember = (row: MemberRow): void => void this.#members.set(row.ref, row);
   deleteMember = (ref: string): void => void this.#members.delete(ref);
@@ -96,6 +108,11 @@ export class MemoryChannelStore implements ChannelStore {
   sight = (user: string): SightRow | undefined => this.#sights.get(user);
   hasSights = (): boolean => this.#sights.size > 0;
   putSight = (row: SightRow): void => void this.#sights.set(row.user, row);
+  forgetSights(before: number): number | undefined {
+    for (const { user, seenAt } of this.sights()) if (seenAt < before) this.#sights.delete(user);
+    const times = this.sights().map(({ seenAt }) => seenAt);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
   clear(): void {
     for (const kept of [this.#ring, this.#members, this.#sights]) kept.clear();
   }
@@ -121,7 +138,6 @@ export class MemorySessionStore implements SessionStore {
 
 const openAccess: ChannelAccess = {
   registration: async () => null,
-  known: () => null,
   rights: async () => noRights,
   membership: async () => allRights,
   banOf: () => undefined,
@@ -185,6 +201,10 @@ export class World {
   #wires: Wire[] = [];
   #ids = 0;
   access: ChannelAccess = openAccess;
+  /** Gateways that get no links. */
+  readonly cutOff = new Set<string>();
+  /** What all gateways count. */
+  readonly tally = new Tally(() => {});
   /** Rates are off: these tests send as fast as they like. */
   limits: Limits = { ...defaultLimits, messagesPerMinute: 0, presencePerMinute: 0, joinsPerMinute: 0 };
   /** The tables that subscriptions find: what their feeds say of them is for `access` to say. */
@@ -234,11 +254,16 @@ export class World {
       maxReplay: this.limits.replay,
       messageTtlMs: 86_400_000,
       moderate: async () => ({ reason: "this world has no members" }),
-      archive: { persist: async () => false, keep: async () => {} },
+      archive: { persist: async () => false, keep: async () => {}, lost: () => {} },
       access: this.access,
       policies: this.policies,
     };
   }
+
+  /** When a channel has wished for its alarm in this life, unix ms. */
+  alarms = (object: string): readonly number[] => this.#channels.get(object)?.life.alarms ?? [];
+  /** The users whose last sight a channel keeps. */
+  sights = (object: string): string[] => (this.#channelStores.get(object)?.sights() ?? []).map(({ user }) => user);
 
   gateway(name: string): Gateway {
     const known = this.#gateways.get(name);
@@ -252,7 +277,7 @@ export class World {
       store,
       timers: this.clock.timers(life),
       postgres: this.postgres,
-      tally: new Tally(() => {}),
+      tally: this.tally,
       id: this.id,
       openLink: async (object, events) => this.#open(name, object, events, life),
       limits: this.limits,
@@ -267,6 +292,7 @@ export class World {
   }
 
   #open(gateway: string, object: string, events: LinkEvents, life: Life): ChannelLink {
+    if (this.cutOff.has(gateway)) throw new Error("no way to the channel");
     const sendDown = (data: string | Uint8Array): void => {
       if (!wire.open) return;
       this.clock.timers(life).after(LINK_MS, () => {

@@ -83,7 +83,63 @@ describe("restarts", () => {
     world.crashChannel(OBJECT);
     await world.clock.pass(1_000);
     expect(world.channel(OBJECT).presence.state).toEqual(before);
-    world.channel(OBJECT).alarm();
+    await world.channel(OBJECT).alarm();
     expect(world.channel(OBJECT).presence.state).toEqual(before);
+  });
+
+  test("a ring that has forgotten what was old gives no number twice, and says to who resumes that something is gone", async () => {
+    const { world, ann, bob } = await twoJoined();
+    shout(world, ann, 1);
+    await world.clock.pass(3_600_000);
+    shout(world, ann, 2);
+    await world.clock.pass(3_600_000);
+    const channel = world.channel(OBJECT);
+    const said = (): number => world.channel(OBJECT).history(10).length;
+    channel.forget(world.clock.now - 5_400_000);
+    expect(said()).toBe(1);
+    channel.forget(world.clock.now);
+    expect(said()).toBe(0);
+    const before = channel.position;
+    world.crashChannel(OBJECT);
+    expect(world.channel(OBJECT).position).toEqual(before);
+    await world.clock.pass(5_000);
+    shout(world, ann, 3);
+    await world.clock.pass(1_000);
+    expect(world.channel(OBJECT).position.seq).toBe(before.seq + 1);
+    expect(bob.numbers).toEqual([1, 2, 3]);
+  });
+
+  test("AC-166: the time that messages take is measured, and what a gateway missed while it had no link is no part of it", async () => {
+    const { world, ann, bob } = await twoJoined();
+    shout(world, ann, 1);
+    await world.clock.pass(1_000);
+    expect(world.tally.take()).toMatchObject({ timed: 2, latencyMs: 6 });
+    world.cutOff.add("g2");
+    world.cutLinks(OBJECT);
+    await world.clock.pass(1_000);
+    shout(world, ann, 2);
+    await world.clock.pass(60_000);
+    world.cutOff.clear();
+    await world.clock.pass(10_000);
+    expect(bob.numbers).toEqual([1, 2]);
+    expect(world.tally.take()).toMatchObject({ timed: 1, latencyMs: 3, delivered: 1 });
+  });
+
+  test("who was seen here for the last time is forgotten after 30 days, when nothing else happens too", async () => {
+    const world = new World();
+    const day = 86_400_000;
+    const channel = world.channel(OBJECT);
+    channel.trackUser("ann", "online", undefined);
+    channel.untrackUser("ann", undefined);
+    await world.clock.pass(day);
+    channel.untrackUser("bob", undefined);
+    expect(world.alarms(OBJECT)).toContain(world.clock.now - day + 30 * day);
+    await world.clock.pass(29 * day + 1);
+    await channel.alarm();
+    expect(world.sights(OBJECT)).toEqual(["bob"]);
+    expect(world.alarms(OBJECT).at(-1)).toBe(world.clock.now - 1 + day);
+    await world.clock.pass(day);
+    await channel.alarm();
+    expect(world.sights(OBJECT)).toEqual([]);
   });
 });

@@ -23,8 +23,8 @@ test.each([
   const bytes = new Uint8Array([1, 2, 3]);
   for (const one of [message(1), message(2, "bob", bytes), message(3), message(4, null)]) ring.add(one);
   if (written) ring.write();
-  expect(ring.forget("id-3")).toBe(true);
-  expect(ring.forget("id-3")).toBe(false);
+  expect(ring.erase("id-3")).toBe(true);
+  expect(ring.erase("id-3")).toBe(false);
   for (const seqs of read(ring)) expect(seqs).toEqual([1, 2, 4]);
   ring.write();
   const next = new Ring(store);
@@ -43,7 +43,7 @@ test("of a user's own, nobody else's is forgotten", () => {
   ring.add(message(1));
   ring.add(message(2, null));
   ring.write();
-  expect([ring.forget("id-1", "bob"), ring.forget("id-2", "bob"), ring.forget("id-1", "ann")]).toEqual([
+  expect([ring.erase("id-1", "bob"), ring.erase("id-2", "bob"), ring.erase("id-1", "ann")]).toEqual([
     false,
     false,
     true,
@@ -57,9 +57,9 @@ test("a row of which all is forgotten does not end what is read, nor move where 
     ring.add(message(seq));
     ring.write();
   }
-  ring.forget("id-2");
+  ring.erase("id-2");
   for (const seqs of read(ring)) expect(seqs).toEqual([1, 3]);
-  ring.forget("id-3");
+  ring.erase("id-3");
   for (const seqs of read(ring)) expect(seqs).toEqual([1]);
   expect([ring.first, ring.last]).toEqual([1, 3]);
 });

@@ -1,5 +1,6 @@
 // The command migrate: takes over what another realtime server of the same kind was told.
 import { Argument, type Command } from "commander";
+import type { Client } from "pg";
 import { CliError, EXIT, ToldError } from "../errors.ts";
 import { heading, line, progress, success, warning } from "../output.ts";
 import { admin, answer, findServer } from "../server.ts";
@@ -9,6 +10,21 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const MAX_TOPICS = 10_000;
 /** What a slug leaves as it is: such a topic stays itself when it is registered. */
 const OWN_SLUG = /^(?=.*[\p{L}\p{N}])[\p{L}\p{M}\p{N}._:-]+$/u;
+
+const POLICIES = `
+  select format('create policy %I on realtime.messages as %s for %s to %s', policyname, lower(permissive), lower(cmd),
+      (select string_agg(case role when 'public' then 'public' else quote_ident(role) end, ', ') from unnest(roles) role))
+    || coalesce(' using (' || qual || ')', '') || coalesce(' with check (' || with_check || ')', '') as statement
+  from pg_policies where schemaname = 'realtime' and tablename = 'messages' order by policyname`;
+
+const FUNCTIONS = `
+  select * from (
+    select format('%I.%I', n.nspname, p.proname) as name, array(
+      select distinct used[1] from regexp_matches(pg_get_functiondef(p.oid), '\\mrealtime\\.(\\w+)\\s*\\(', 'g') used order by 1
+    ) as uses
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where p.prokind in ('f', 'p') and n.nspname not in ('realtime', 'pg_catalog', 'information_schema')
+  ) found where uses <> '{}' order by name`;
 
 interface Options {
   dbUrl?: string;
@@ -21,6 +37,12 @@ interface Plan {
   channels: { topic: string; type: "public" | "private" }[];
   /** Topics that cannot be registered, each with the reason. */
   left: { topic: string; reason: string }[];
+  /** There are more topics than were read. */
+  cut: boolean;
+  /** Policies on `realtime.messages`, each as the statement that makes it. */
+  policies: string[];
+  /** Functions outside of the schema `realtime` that use what is in it. */
+  functions: { name: string; uses: string[] }[];
 }
 
 /** Adds the group migrate. */
@@ -48,10 +70,15 @@ async function fromSupabase({ dbUrl = process.env.SUPABASE_DB_URL, dryRun }: Opt
   }
   const plan = await readPlan(dbUrl);
   for (const { topic, reason } of plan.left) warning(`${topic} stays an open channel: ${reason}`);
-  if (dryRun) return tell(plan);
+  if (plan.cut) warning(`there are more topics than ${MAX_TOPICS}: those after the first stay open channels`);
+  if (dryRun) {
+    tell(plan);
+    return tellNotTaken(plan);
+  }
   const channels = await takeChannels(plan);
   const tables = await takeTables(plan);
   const server = findServer();
+  tellNotTaken(plan);
   line();
   line(`Presence needs nothing: give your Supabase client the URL ${server.url} and the anon key of this server.`);
   if (!channels || !tables) throw new ToldError();
@@ -63,14 +90,32 @@ function tell({ tables, channels }: Plan): void {
   for (const { name, events } of tables) line(`  subscribe ${name} ${events.join(",")}`);
 }
 
+/** What only works where the tables of the application are, and is for its owner to do. */
+function tellNotTaken({ policies, functions }: Plan): void {
+  if (policies.length > 0) {
+    line();
+    line("Not taken over: policies on realtime.messages. They ask your tables: run these where those are, after init:");
+    for (const policy of policies) line(`  ${policy};`);
+  }
+  if (functions.length > 0) {
+    line();
+    line(
+      "Not taken over: functions that use the schema realtime, and their triggers. Its send, broadcast_changes, topic and",
+    );
+    line("messages are here as they are there:");
+    for (const { name, uses } of functions) line(`  ${name} uses ${uses.map((used) => `realtime.${used}`).join(", ")}`);
+  }
+}
+
 /** Reads a database of Supabase, and writes nothing there. Throws CliError when it cannot be read. */
 async function readPlan(url: string): Promise<Plan> {
   // Loaded here alone: most commands need no PostgreSQL client, and each should start at once.
   const { default: pg } = await import("pg");
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
-  // The query under way rejects with the same; without a listener the process would end.
-  client.on("error", () => undefined);
+  let client: Client | undefined;
   try {
+    client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+    // The query under way rejects with the same; without a listener the process would end.
+    client.on("error", () => undefined);
     await client.connect();
     await client.query("begin read only");
     const { rows: published } = await client.query<{
@@ -89,19 +134,34 @@ async function readPlan(url: string): Promise<Plan> {
     const { rows: topics } = there[0]?.yes
       ? await client.query<{ topic: string; kinds: boolean[] }>(
           `select topic, array_agg(distinct coalesce(private, false)) kinds from realtime.messages
-           group by topic order by topic limit ${MAX_TOPICS}`,
+           group by topic order by topic limit ${MAX_TOPICS + 1}`,
         )
       : { rows: [] };
     const tables = published
       .filter(({ events }) => events.length > 0)
       .map(({ schemaname, tablename, quoted, events }) => ({ name: `${schemaname}.${tablename}`, quoted, events }));
-    return { tables, ...sorted(topics) };
+    const { rows: policies } = await client.query<{ statement: string }>(POLICIES);
+    const { rows: functions } = await client.query<{ name: string; uses: string[] }>(FUNCTIONS);
+    return {
+      tables,
+      ...sorted(topics.slice(0, MAX_TOPICS)),
+      cut: topics.length > MAX_TOPICS,
+      policies: policies.map(({ statement }) => statement),
+      functions,
+    };
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message || cause.name : String(cause);
-    throw new CliError(`the Supabase database cannot be read: ${reason}`, { cause });
+    throw new CliError(`the Supabase database cannot be read: ${reasonOf(cause)}`, { cause });
   } finally {
-    await client.end().catch(() => undefined);
+    await client?.end().catch(() => undefined);
   }
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if ("code" in error && error.code === "ERR_INVALID_URL") {
+    return "its URL is none; in a password, write # as %23, / as %2F, ? as %3F and % as %25";
+  }
+  return error.message || error.name;
 }
 
 function sorted(topics: { topic: string; kinds: boolean[] }[]): Pick<Plan, "channels" | "left"> {

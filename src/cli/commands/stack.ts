@@ -107,7 +107,11 @@ async function logs({ follow, lines }: { follow?: boolean; lines?: string }): Pr
   process.once("SIGINT", stopped);
   process.once("SIGTERM", stopped);
   while (!end.signal.aborted) {
-    at = await showFrom(path, at);
+    at = await showFrom(path, at).catch((error: unknown) => {
+      // The full one was just put aside, and nothing has been written since.
+      if (error instanceof Error && "code" in error && error.code === "ENOENT") return 0;
+      throw error;
+    });
     await sleep(LOOK_EVERY_MS, undefined, { signal: end.signal }).catch(() => undefined);
   }
 }

@@ -1,6 +1,7 @@
 // The command stats.
 import type { Command } from "commander";
 import { type ReadOptions, reading } from "../arguments.ts";
+import { CliError } from "../errors.ts";
 import { heading, line, list, show } from "../output.ts";
 import { admin, answer } from "../server.ts";
 import { count } from "../time.ts";
@@ -25,10 +26,10 @@ async function stats(_json: unknown, { format }: ReadOptions): Promise<void> {
         ["Average latency:", latency === null ? "-" : `${count(latency)}ms`],
       ]);
       block("Channels", [
-        ["Total:", count(channels.total)],
-        ["Public:", count(channels.public)],
-        ["Private:", count(channels.private)],
-        ["Presence:", count(channels.presence)],
+        ["Total:", known(channels?.total)],
+        ["Public:", known(channels?.public)],
+        ["Private:", known(channels?.private)],
+        ["Presence:", known(channels?.presence)],
       ]);
       block("Messages (24h)", [
         ["Sent:", count(messages.sent)],
@@ -36,15 +37,15 @@ async function stats(_json: unknown, { format }: ReadOptions): Promise<void> {
         ["Failed:", count(messages.failed)],
       ]);
       block("Broadcasts", [
-        ["Total:", count(broadcasts.total_messages)],
-        ["Last hour:", count(broadcasts.messages_last_hour)],
-        ["Last day:", count(broadcasts.messages_last_day)],
-        ["Event types:", count(broadcasts.unique_event_types)],
-        ["Senders:", count(broadcasts.unique_senders)],
+        ["Total:", known(broadcasts?.total_messages)],
+        ["Last hour:", known(broadcasts?.messages_last_hour)],
+        ["Last day:", known(broadcasts?.messages_last_day)],
+        ["Event types:", known(broadcasts?.unique_event_types)],
+        ["Senders:", known(broadcasts?.unique_senders)],
       ]);
       block("Database Subscriptions", [
         ["Active:", count(subscriptions.active)],
-        ["Tables monitored:", count(subscriptions.tables_monitored)],
+        ["Tables monitored:", known(subscriptions.tables_monitored)],
         ["Events processed (24h):", count(subscriptions.events_processed_24h)],
       ]);
       block("Presence", [
@@ -54,6 +55,12 @@ async function stats(_json: unknown, { format }: ReadOptions): Promise<void> {
       ]);
     },
   });
+  if (value.reason !== null && value.reason !== undefined) throw new CliError(value.reason);
+}
+
+/** A number that only PostgreSQL knows. */
+function known(number: number | null | undefined): string {
+  return number === null || number === undefined ? "-" : count(number);
 }
 
 function block(title: string, rows: string[][]): void {

@@ -2,7 +2,8 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { tuning } from "../../settings/edge.ts";
-import { heldBy } from "./connections.ts";
+import { askHolders } from "./connections.ts";
+import { expireMessages } from "./expiry.ts";
 import { ageHours, body } from "./input.ts";
 import type { AdminEnv } from "./ports.ts";
 
@@ -17,13 +18,13 @@ export const cleanup = new Hono<AdminEnv>().post(
     const { hours } = c.req.valid("json");
     const { REALTIME_MESSAGE_TTL: ttl, REALTIME_PRESENCE_TIMEOUT: silence } = tuning.parse(c.env);
     const [closed, messages, presence, subscriptions] = await Promise.all([
-      heldBy(ports, (holder) => holder.closeSilent(STALE_MS)),
-      ports.store.messages.expire(hours === undefined ? ttl : hours * 3_600, hours !== undefined),
+      askHolders(ports, (holder) => holder.closeSilent(STALE_MS)),
+      expireMessages(ports, hours, ttl),
       ports.directory().expirePresence(silence * 1_000),
       ports.store.subscriptions.removeOrphans(),
     ]);
     return c.json({
-      stale_connections: closed.reduce((sum, count) => sum + count, 0),
+      stale_connections: closed.answers.reduce((sum, count) => sum + count, 0),
       old_messages: messages,
       expired_presence: presence,
       orphaned_subscriptions: subscriptions,

@@ -1,7 +1,9 @@
 // Admin API: open client sockets.
 import { Hono } from "hono";
+import { settleAtOnce } from "../at-once.ts";
 import type { ConnectionEntry, HolderRpc } from "../objects/rpc.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
+import { Problem } from "./problem.ts";
 import { secondsSince } from "./time.ts";
 
 export const connections = new Hono<AdminEnv>().get("/", async (c) => {
@@ -9,21 +11,31 @@ export const connections = new Hono<AdminEnv>().get("/", async (c) => {
   return c.json(open.toSorted((a, b) => b.connectedAt - a.connectedAt).map(connectionView));
 });
 
-/** Every open client socket, asked of the objects that hold them. */
+/** Every open client socket, asked of the objects that hold them. What one holds that does not answer is left out. */
 export async function openConnections(ports: AdminPorts): Promise<ConnectionEntry[]> {
-  return (await heldBy(ports, (holder) => holder.connections())).flat();
+  return (await askHolders(ports, (holder) => holder.connections())).answers.flat();
 }
 
-/** Asks every object that may hold client sockets. */
+/** Has every object that may hold client sockets do something. Throws when one of them has not: the others have. */
 export async function heldBy<Answer>(
   ports: AdminPorts,
   ask: (holder: HolderRpc) => Promise<Answer>,
 ): Promise<Answer[]> {
+  const { answers, errors } = await askHolders(ports, ask);
+  if (errors.length === 0) return answers;
+  throw new Problem("internal", `${errors.length} of the objects that hold sockets could not be reached: try again`);
+}
+
+/** Asks every object that may hold client sockets. Errors are logged. */
+export async function askHolders<Answer>(
+  ports: AdminPorts,
+  ask: (holder: HolderRpc) => Promise<Answer>,
+): Promise<{ answers: Answer[]; errors: unknown[] }> {
   const { gateways, channels } = await ports.directory().holders();
-  return Promise.all([
-    ...gateways.map((name) => ask(ports.gateway(name))),
-    ...channels.map((name) => ask(ports.channel(name))),
-  ]);
+  const holders = [...gateways.map((name) => ports.gateway(name)), ...channels.map((name) => ports.channel(name))];
+  const asked = await settleAtOnce(holders, ask);
+  for (const error of asked.errors) console.error(JSON.stringify({ event: "no answer", reason: String(error) }));
+  return asked;
 }
 
 function connectionView({ id, user, role, channels, gateway, connectedAt, lastSeen }: ConnectionEntry) {

@@ -2,6 +2,7 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { tuning } from "../../settings/edge.ts";
+import { expireMessages } from "./expiry.ts";
 import { ageHours, body, name, path, query } from "./input.ts";
 import { archived, findChannel } from "./objects.ts";
 import type { AdminEnv } from "./ports.ts";
@@ -33,8 +34,7 @@ export const history = new Hono<AdminEnv>()
   // Hours in the body delete whatever is older; without them each message goes at its own time.
   .post("/messages/cleanup", body(age), async (c) => {
     const { hours } = c.req.valid("json");
-    const seconds = hours === undefined ? tuning.parse(c.env).REALTIME_MESSAGE_TTL : hours * 3_600;
-    return c.json({ deleted: await c.var.ports.store.messages.expire(seconds, hours !== undefined) });
+    return c.json({ deleted: await expireMessages(c.var.ports, hours, tuning.parse(c.env).REALTIME_MESSAGE_TTL) });
   });
 
 function hoursUpTo(most: number) {

@@ -7,7 +7,7 @@ import type { ArchivedMessage } from "../../store/messages.ts";
 import { deleteMessage } from "../acts.ts";
 import type { StoredMessage, Unposted } from "../objects/rpc.ts";
 import { body, MAX_NAME_LENGTH, name, path, query } from "./input.ts";
-import { archived, findChannel, findRoom } from "./objects.ts";
+import { archived, configOf, findChannel, findRoom } from "./objects.ts";
 import type { AdminEnv } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { parseTime } from "./time.ts";
@@ -45,11 +45,8 @@ export const messages = new Hono<AdminEnv>()
       );
     }
     const { registered, object } = await findRoom(ports, c.req.param("channel"));
-    const sent = await object.publish({
-      event,
-      payload: text,
-      ...(sender === undefined ? {} : { sender }),
-    });
+    const draft = { event, payload: text, ...(sender === undefined ? {} : { sender }) };
+    const sent = await object.publish(draft, registered && configOf(registered));
     if ("reason" in sent) throw unpublished(sent, sender, registered?.slug ?? c.req.param("channel"));
     c.header(CHANNEL_HEADER, registered === undefined ? "open" : "registered");
     return c.json({ id: sent.id, position: sent.position }, 201);

@@ -1,7 +1,7 @@
 // Registered channels and their objects: which object holds a channel, and how it is told.
 import { parseTopic, roomObject, wireTopic } from "../../protocol/topics.ts";
 import type { ListedChannel, RegisteredChannel } from "../../store/channels.ts";
-import type { ChannelRpc } from "../objects/rpc.ts";
+import type { ChannelConfig, ChannelRpc } from "../objects/rpc.ts";
 import { openConnections } from "./connections.ts";
 import type { AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
@@ -20,15 +20,19 @@ export function objectOf(ports: Rooms, channel: RegisteredChannel): ChannelRpc {
 
 /** Tells both rooms of a name that it is registered, or no more: the one that is not the channel refuses joins. */
 export async function configureRooms(ports: Rooms, channel: RegisteredChannel, deleted: boolean): Promise<void> {
-  const { id, slug, name, type, metadata } = channel;
-  const config = deleted ? null : { id, slug, name, type, metadata };
-  await Promise.all([true, false].map((side) => ports.channel(roomObject(slug, side)).configure(config)));
+  const config = deleted ? null : configOf(channel);
+  await Promise.all([true, false].map((side) => ports.channel(roomObject(channel.slug, side)).configure(config)));
+}
+
+/** A registered channel as its objects know it. */
+export function configOf({ id, slug, name, type, metadata }: RegisteredChannel): ChannelConfig {
+  return { id, slug, name, type, metadata };
 }
 
 /** Has all that a channel has said so far in the database. Throws what the store throws. */
 export async function archived<Found extends RegisteredChannel>(ports: Rooms, channel: Found): Promise<Found> {
   if (await objectOf(ports, channel).archive()) return channel;
-  throw new Problem("store_unavailable", "PostgreSQL does not answer: what was sent last is not in it yet");
+  throw new Problem("store_unavailable", "PostgreSQL does not take what was sent last: it is not in it yet");
 }
 
 /** Finds a channel by slug, id or name. Throws the problem `not_found`. */

@@ -1,6 +1,7 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
 import { limitsFrom, tuning } from "../../settings/edge.ts";
+import type { ChannelType } from "../../store/channels.ts";
 import { NoDatabase, StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import type { ListenerState } from "../../store/listener.ts";
 import { register } from "./channels.ts";
@@ -41,29 +42,33 @@ export const status = new Hono<AdminEnv>()
     return c.json({ channel: DEFAULT_CHANNEL, created: there === undefined, table: table ?? null });
   });
 
-/** What PostgreSQL knows; that it is away or empty is part of the state, not a failure to tell it. */
-async function storeStatus(ports: AdminPorts) {
+/** What PostgreSQL says; that it is away or empty is part of the state, not a failure to tell it. */
+export async function fromStore<Answer extends object>(ask: () => Promise<Answer>) {
   try {
-    const [channels, tables, listener] = await Promise.all([
-      ports.store.channels.countByType(),
-      ports.store.subscriptions.list().then((rows) => rows.length),
-      ports.store.listener.state(),
-    ]);
-    const { public: open, presence } = channels;
-    // A direct channel is a private one for two: the three kinds that users know add up to the total.
-    const closed = channels.private + channels.direct;
-    return {
-      store: "ready" as const,
-      channels: { total: open + closed + presence, public: open, private: closed, presence },
-      tables_monitored: tables,
-      row_changes: rowChanges(listener),
-    };
+    return { store: "ready" as const, ...(await ask()) };
   } catch (error) {
     if (error instanceof NoDatabase) return { store: "none" as const };
     if (error instanceof StoreNotReady) return { store: "not_initialised" as const, reason: error.message };
     if (error instanceof StoreUnavailable) return { store: "unavailable" as const, reason: error.message };
     throw error;
   }
+}
+
+function storeStatus(ports: AdminPorts) {
+  return fromStore(async () => {
+    const [types, tables, listener] = await Promise.all([
+      ports.store.channels.countByType(),
+      ports.store.subscriptions.list().then((rows) => rows.length),
+      ports.store.listener.state(),
+    ]);
+    return { channels: channelCounts(types), tables_monitored: tables, row_changes: rowChanges(listener) };
+  });
+}
+
+/** A direct channel is a private one for two: the three kinds that users know add up to the total. */
+export function channelCounts({ public: open, presence, ...types }: Record<ChannelType, number>) {
+  const closed = types.private + types.direct;
+  return { total: open + closed + presence, public: open, private: closed, presence };
 }
 
 /** From this part of its limit on the outbox is told to be too large. */

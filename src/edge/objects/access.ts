@@ -27,33 +27,28 @@ export class CachedAccess implements ChannelAccess {
   readonly #name: ObjectName;
   readonly #env: Env;
   readonly #store: ChannelStore;
+  readonly #heard: (channel: string | null) => void;
   #registration: { readonly value: Registration | null; readonly until: number } | undefined;
   #asking: Promise<Registration | null> | undefined;
   /** How often a registration was told: what PostgreSQL was asked for before counts less than what was told since. */
   #tellings = 0;
-  /** What an earlier life has left of it. */
-  #kept: { readonly value: Registration | null } | undefined;
   readonly bans: Bans;
   readonly #ask = patiently();
   readonly #rights = new RightsCache((joiner) => this.#askRights(joiner));
   readonly #entered = new RightsCache((joiner) => this.#askMembership(joiner, true));
   #table: { readonly value: Promise<Table | null>; readonly until: number } | undefined;
 
-  constructor(name: ObjectName, env: Env, store: ChannelStore) {
+  /** `heard` is told the id of the registered channel, or null, whenever one hears of it. */
+  constructor(name: ObjectName, env: Env, store: ChannelStore, heard: (channel: string | null) => void) {
     this.#name = name;
     this.#env = env;
     this.#store = store;
+    this.#heard = heard;
     this.bans = new Bans(store);
   }
 
   registration(): Promise<Registration | null> {
     return this.#lookup();
-  }
-
-  known(): Registration | null {
-    if (this.#registration !== undefined) return this.#registration.value;
-    this.#kept ??= { value: parseRegistration(this.#store.get("registration") ?? "null") };
-    return this.#kept.value;
   }
 
   rights(joiner: Joiner, notBefore: number): Promise<Rights> {
@@ -121,7 +116,15 @@ export class CachedAccess implements ChannelAccess {
     this.#remember(config);
   }
 
+  /** Takes a registration that somebody has found in the database, where nothing is known of one. */
+  learn(config: ChannelConfig): void {
+    if (this.#registration?.value) return;
+    this.#tellings++;
+    this.#remember(config);
+  }
+
   #remember(channel: Registered): void {
+    this.#heard(channel?.id ?? null);
     const value = channel && { type: channel.type, limits: limitsOf(channel.metadata) };
     this.#registration = { value, until: Date.now() + FRESH_MS };
     // An open channel keeps nothing; what was once registered is known even while PostgreSQL is away.

@@ -9,6 +9,8 @@ export const channelTables = [
   "CREATE TABLE IF NOT EXISTS named (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
   "CREATE TABLE IF NOT EXISTS ring (slot INTEGER PRIMARY KEY, first INTEGER, last INTEGER, at INTEGER, body TEXT)",
   "CREATE TABLE IF NOT EXISTS ring_parts (slot INTEGER, part INTEGER, body TEXT, PRIMARY KEY (slot, part)) WITHOUT ROWID",
+  `CREATE TABLE IF NOT EXISTS backlog (last INTEGER, part INTEGER, length INTEGER NOT NULL, body TEXT NOT NULL,
+     PRIMARY KEY (last, part)) WITHOUT ROWID`,
   `CREATE TABLE IF NOT EXISTS members (ref TEXT PRIMARY KEY, key TEXT NOT NULL, user TEXT, session TEXT, gateway TEXT,
      meta TEXT NOT NULL, seenAt INTEGER NOT NULL) WITHOUT ROWID`,
   "CREATE TABLE IF NOT EXISTS sights (user TEXT PRIMARY KEY, metadata TEXT NOT NULL, seenAt INTEGER NOT NULL) WITHOUT ROWID",
@@ -25,6 +27,8 @@ export class SqliteChannelStore implements ChannelStore {
   readonly #parted: Set<number>;
   /** How many sights there are, once it has been counted: counting reads, and bills, every row. */
   #sights: number | undefined;
+  /** Unix ms: no sight is older. It is looked up when that has to be known: there is no index. */
+  #oldestSight = Number.NEGATIVE_INFINITY;
 
   constructor(tables: Tables) {
     this.#tables = tables;
@@ -60,6 +64,34 @@ export class SqliteChannelStore implements ChannelStore {
     for (const [part, text] of rest.entries()) {
       this.#tables.write("INSERT INTO ring_parts (slot, part, body) VALUES (?, ?, ?)", slot, part, text);
     }
+  }
+
+  deleteRing(slot: number): void {
+    this.#tables.erase("DELETE FROM ring WHERE slot = ?", slot);
+    if (this.#parted.delete(slot)) this.#tables.erase("DELETE FROM ring_parts WHERE slot = ?", slot);
+  }
+
+  putBacklog(last: number, body: string): void {
+    for (const [part, text] of partsOf(body).entries()) {
+      const values = [last, part, text.length, text];
+      this.#tables.write("INSERT OR REPLACE INTO backlog (last, part, length, body) VALUES (?, ?, ?, ?)", ...values);
+    }
+  }
+
+  backlogAfter(seq: number): { last: number; body: string } | undefined {
+    const parts = this.#tables.read<{ last: number; body: string }>(
+      "SELECT last, body FROM backlog WHERE last = (SELECT min(last) FROM backlog WHERE last > ?) ORDER BY part",
+      seq,
+    );
+    return parts[0] && { last: parts[0].last, body: parts.map(({ body }) => body).join("") };
+  }
+
+  backlogLength(): number {
+    return this.#tables.read<{ sum: number }>("SELECT total(length) AS sum FROM backlog")[0]?.sum ?? 0;
+  }
+
+  dropBacklog(upTo: number): void {
+    this.#tables.erase("DELETE FROM backlog WHERE last <= ?", upTo);
   }
 
   members(): MemberRow[] {
@@ -107,6 +139,16 @@ export class SqliteChannelStore implements ChannelStore {
     this.#sights = before + 1 - surplus;
   }
 
+  forgetSights(before: number): number | undefined {
+    if (this.#oldestSight < before) {
+      this.#tables.erase("DELETE FROM sights WHERE seenAt < ?", before);
+      const [row] = this.#tables.read<{ oldest: number | null }>("SELECT min(seenAt) AS oldest FROM sights");
+      this.#oldestSight = row?.oldest ?? Number.NEGATIVE_INFINITY;
+      this.#sights = undefined;
+    }
+    return this.#oldestSight === Number.NEGATIVE_INFINITY ? undefined : this.#oldestSight;
+  }
+
   #countSights(): number {
     this.#sights ??= this.#tables.read<{ count: number }>("SELECT count(*) AS count FROM sights")[0]?.count ?? 0;
     return this.#sights;
@@ -116,6 +158,7 @@ export class SqliteChannelStore implements ChannelStore {
     this.#parted.clear();
     for (const table of ["ring", "ring_parts", "members", "sights"]) this.#tables.erase(`DELETE FROM ${table}`);
     this.#sights = 0;
+    this.#oldestSight = Number.NEGATIVE_INFINITY;
   }
 }
 

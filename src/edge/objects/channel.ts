@@ -12,7 +12,7 @@ import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { isOfCode } from "../../protocol/errors.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
-import { type Admission, type Body, broadcastBody, decodeUp, type Message } from "../../protocol/link.ts";
+import { type Admission, type Body, broadcastBody, decodeUp, type Message, type Up } from "../../protocol/link.ts";
 import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
@@ -42,6 +42,7 @@ import type {
   Unposted,
 } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
+import { SocketPlaces } from "./socket-places.ts";
 import {
   answerClose,
   attach,
@@ -80,7 +81,9 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #clients: GatewayCore;
   readonly #teller: Teller;
   readonly #holder: Holder;
+  readonly #places: SocketPlaces;
   readonly #keptBlocks: KeptBlocks;
+  readonly #presences: Holder;
   readonly #sockets = new WeakMap<WebSocket, Known>();
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -92,16 +95,20 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables, ...blockTables]);
     this.#keptBlocks = new KeptBlocks(tables);
     this.#store = new SqliteChannelStore(tables);
-    this.#access = new CachedAccess(name, env, this.#store);
+    this.#access = new CachedAccess(name, env, this.#store, (channel) => this.#core.archiving.heard(channel));
     const directory = () => env.DIRECTORY.getByName("directory");
-    this.#holder = new Holder(ctx, {
+    this.#holder = new Holder(ctx, async (holds) => {
+      const { revision } = this.#clients.blocks;
+      const blocks = await directory().report("channel", this.#objectName, holds, revision);
+      if (holds && blocks !== null) this.#enforce(blocks);
+    });
+    this.#places = new SocketPlaces({
       sockets: () => this.#clients.sessions.size,
-      report: async (holds) => {
-        const { revision } = this.#clients.blocks;
-        const blocks = await directory().report("channel", this.#objectName, holds, revision);
-        if (holds && blocks !== null) this.#enforce(blocks);
-      },
+      ready: () => this.#holder.ready(),
       places: (held, more) => directory().places("channel", this.#objectName, held, more),
+    });
+    this.#presences = new Holder(ctx, async (holds) => {
+      await directory().report("presence", this.#objectName, holds, null);
     });
     this.#core = new ChannelCore(
       name,
@@ -117,12 +124,13 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         moderate: (by, act) => this.#moderate(by, act),
         archive: {
           persist: (message, seconds) => this.#persist(message, seconds),
-          keep: (messages) => openStore(env).messages.keep(name.sub, messages),
+          keep: (channel, messages) => this.#keep(channel, messages),
+          lost: (count) => this.#log("messages lost to the history", { count }),
         },
       },
       this.#links(),
     );
-    this.#teller = new Teller(timers, (tallied) => directory().count(DIRECT + this.#objectName, tallied));
+    this.#teller = new Teller(timers, (tallied) => directory().count("channel", this.#objectName, tallied));
     this.#clients = makeGateway(ctx, env, {
       name: DIRECT + this.#objectName,
       timers,
@@ -156,7 +164,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       close: () => {},
     };
     return {
-      send: (message) => void this.#core.receive(link, message),
+      send: (message) => void this.#receive(link, message),
       close: () => this.#core.unlinked(link),
     };
   }
@@ -164,7 +172,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (url.pathname !== "/link") {
-      return (await this.#holder.admit(() => acceptClient(this.ctx, this.env, this.#clients, request))) ?? noPlace();
+      return (await this.#places.admit(() => acceptClient(this.ctx, this.env, this.#clients, request))) ?? noPlace();
     }
     const { 0: client, 1: server } = new WebSocketPair();
     this.ctx.acceptWebSocket(server);
@@ -180,8 +188,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
     const message = decodeUp(data);
     if (message.t === "hello") attach(ws, { gateway: known.link.gateway, greeted: true });
-    if (message.t === "track") this.#holder.tell(true);
-    return this.#core.receive(known.link, message);
+    return this.#receive(known.link, message);
+  }
+
+  #receive(link: Link, message: Up): Promise<void> {
+    if (message.t === "track") this.#presences.tell(true);
+    return this.#core.receive(link, message);
   }
 
   override webSocketClose(ws: WebSocket, code: number): void {
@@ -211,8 +223,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   wake(): void {}
 
   #report(): void {
-    const { sessions } = this.#clients;
-    this.#holder.tell(sessions.size > 0 || this.#core.presence.list().length > 0 || this.#store.hasSights());
+    this.#holder.tell(this.#clients.sessions.size > 0);
+    this.#presences.tell(this.#core.presence.list().length > 0 || this.#store.hasSights());
   }
 
   #known(ws: WebSocket): Known {
@@ -226,10 +238,15 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   override async alarm(): Promise<void> {
-    this.#core.alarm();
+    const archived = this.#core.alarm();
     this.#clients.alarm();
     this.#report();
     await this.#teller.alarm();
+    await archived;
+  }
+
+  async forget(before: number): Promise<void> {
+    this.#core.forget(before);
   }
 
   async #moderate(by: Moderator, act: unknown): ReturnType<typeof moderate> {
@@ -247,8 +264,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return null;
   }
 
-  async forget(id: string, sender?: string): Promise<boolean> {
-    return this.#core.forget(id, sender);
+  async erase(id: string, sender?: string): Promise<boolean> {
+    return this.#core.erase(id, sender);
   }
 
   async archive(): Promise<boolean> {
@@ -260,7 +277,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
   }
 
-  async publish(message: { event: string; payload: string; sender?: string }): Promise<Published | Unposted> {
+  async publish(
+    message: { event: string; payload: string; sender?: string },
+    registered?: ChannelConfig,
+  ): Promise<Published | Unposted> {
+    if (registered !== undefined) this.#access.learn(registered);
     const { event, payload, sender = null } = message;
     if (sender !== null) {
       const role = "authenticated";
@@ -315,9 +336,22 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       await openStore(this.env).messages.persist({ id, topic: this.#name.sub, event: name, body }, seconds);
       return true;
     } catch (error) {
-      console.warn(JSON.stringify({ event: "not persisted", channel: this.#objectName, id, reason: String(error) }));
+      this.#log("not persisted", { id, reason: String(error) });
       return false;
     }
+  }
+
+  async #keep(channel: string, messages: readonly Message[]): Promise<void> {
+    try {
+      await openStore(this.env).messages.keep(channel, messages);
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) this.#log("not kept yet", { reason: String(error) });
+      throw error;
+    }
+  }
+
+  #log(event: string, details: Record<string, unknown>): void {
+    console.warn(JSON.stringify({ event, channel: this.#objectName, ...details }));
   }
 
   async reauthorize(users?: readonly string[]): Promise<void> {
@@ -338,7 +372,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean> {
     const { user, status, metadata } = entry;
-    this.#holder.tell(true);
+    this.#presences.tell(true);
     if (status === "offline") return this.#core.untrackUser(user, metadata);
     this.#core.trackUser(user, status, metadata);
     return true;
@@ -367,8 +401,6 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async configure(config: ChannelConfig | null): Promise<void> {
-    // What an open channel said is nobody's history; what it says from now on is the registered one's.
-    if (config !== null && !this.#access.known()) this.#core.archiving.skipTo(this.#core.position.seq);
     this.#access.set(config);
     const told: Told | null = config && { id: config.id, type: config.type, limits: limitsOf(config.metadata) };
     const kept = this.#store.get("told");
@@ -411,10 +443,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   giveBack(): Promise<void> {
-    return this.#holder.giveBack();
+    return this.#places.giveBack();
   }
 
   async connections(): Promise<ConnectionEntry[]> {
+    this.#report();
     return connectionsOf(this.#clients, this.#objectName);
   }
 
@@ -425,12 +458,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before, or PostgreSQL is away. */
   async changes(batch: Batch): Promise<{ taken: boolean } | { away: string }> {
-    const { seq } = this.#core.position;
     try {
       const taken = await this.#core.changes(batch);
+      if (taken === "stale") return { taken: false };
       // A change comes to its table's own feed and to those of whole schemas: it is counted once.
-      if (!this.#name.sub.endsWith(".*")) this.#teller.tally.changed(this.#core.position.seq - seq);
-      return { taken };
+      if (!this.#name.sub.endsWith(".*")) this.#teller.tally.changed(taken);
+      return { taken: true };
     } catch (error) {
       // Nobody can say now who may see it.
       if (error instanceof StoreUnavailable || error instanceof StoreNotReady) return { away: error.message };

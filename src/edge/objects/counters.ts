@@ -40,6 +40,16 @@ export class Counters {
     this.#tables.erase("DELETE FROM minutes WHERE minute < ?", minute - KEPT_MINUTES);
   }
 
+  /** The object of that name holds no sockets any more. */
+  forget(name: string): void {
+    this.#tables.erase("DELETE FROM held WHERE name = ?", name);
+  }
+
+  /** An object that died with its sockets tells nothing any more: what it held counts as long as it is a holder. */
+  forgetDead(): void {
+    this.#tables.erase("DELETE FROM held WHERE name NOT IN (SELECT kind || ':' || name FROM holders)");
+  }
+
   totals(now: number): Totals {
     const [sums] = this.#tables.read<{ [K in keyof Totals]: number | null }>(
       `SELECT max(peak) AS peak, sum(delivered) AS delivered, sum(failed) AS failed, sum(changes) AS changes,

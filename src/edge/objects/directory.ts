@@ -3,7 +3,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Tallied } from "../../gateway/tally.ts";
 import { type Block, type BlockList, MAX_BLOCKS } from "../../protocol/blocks.ts";
 import { openStore } from "../../store/store.ts";
-import { forEachAtOnce } from "../at-once.ts";
+import { forEachAtOnce, settleAtOnce } from "../at-once.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { Counters, counterTables } from "./counters.ts";
 import { Places, placeTables } from "./places.ts";
@@ -17,11 +17,12 @@ const tables = [
      PRIMARY KEY (kind, id)) WITHOUT ROWID`,
   "CREATE TABLE IF NOT EXISTS block_revision (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL)",
 ];
-/** Channels asked at once. */
-const AT_ONCE = 50;
 const HOUR_MS = 3_600_000;
 /** How long it is believed that there are no free places. */
 const LOOK_EVERY_MS = 1_000;
+
+/** What an object holds: a gateway its sockets, a channel those that came straight to it, or presence. */
+type Holding = "gateway" | "channel" | "presence";
 
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #timers = objectTimers(this.ctx);
@@ -33,18 +34,23 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
 
   /**
    * An object holds something now, or nothing any more. It is told what to keep out, unless it has heard of that revision
-   * (null), and from then on every change.
+   * (null), and from then on every change. With `revision` null it keeps nobody out.
    */
-  report(kind: "gateway" | "channel", name: string, holds: boolean, revision: number): BlockList | null {
+  report(kind: Holding, name: string, holds: boolean, revision: number | null): BlockList | null {
     if (holds) this.#timers.alarm(Date.now() + HOUR_MS);
     if (holds) this.#tables.write("INSERT OR REPLACE INTO holders (kind, name) VALUES (?, ?)", kind, name);
-    else this.#tables.erase("DELETE FROM holders WHERE kind = ? AND name = ?", kind, name);
-    return revision === this.#revision ? null : this.#blockList();
+    else {
+      this.#tables.erase("DELETE FROM holders WHERE kind = ? AND name = ?", kind, name);
+      this.#counters.forget(`${kind}:${name}`);
+    }
+    return revision === null || revision === this.#revision ? null : this.#blockList();
   }
 
-  /** Once an hour, while anything lives: messages whose time is over. */
+  /** Once an hour, while anything lives: counts of what does not, and messages whose time is over. */
   override async alarm(): Promise<void> {
-    if (this.#names("gateway").length + this.#names("channel").length > 0) this.#timers.alarm(Date.now() + HOUR_MS);
+    const lives = this.#tables.read("SELECT 1 FROM holders LIMIT 1").length > 0;
+    if (lives) this.#timers.alarm(Date.now() + HOUR_MS);
+    this.#counters.forgetDead();
     try {
       await openStore(this.env).messages.expire(settingsOf(this.env).messageTtlMs / 1_000, false);
     } catch (error) {
@@ -87,8 +93,8 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   }
 
   /** Takes what an object has counted since it last told. */
-  count(name: string, tallied: Tallied): void {
-    this.#counters.add(name, tallied, Date.now());
+  count(kind: "gateway" | "channel", name: string, tallied: Tallied): void {
+    this.#counters.add(`${kind}:${name}`, tallied, Date.now());
   }
 
   async totals(): Promise<Totals> {
@@ -99,7 +105,7 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return { gateways: this.#names("gateway"), channels: this.#names("channel") };
   }
 
-  #names(kind: "gateway" | "channel"): string[] {
+  #names(kind: Holding): string[] {
     const rows = this.#tables.read<{ name: string }>("SELECT name FROM holders WHERE kind = ? ORDER BY name", kind);
     return rows.map(({ name }) => name);
   }
@@ -187,14 +193,12 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return sum(set);
   }
 
-  /** Asks every channel that holds presence or sockets. */
+  /** Asks every channel that holds presence. One that fails is left out and logged. */
   async #askChannels<Answer>(ask: (channel: ChannelRpc) => Promise<Answer>): Promise<Answer[]> {
-    const names = this.#names("channel");
-    const answers: Answer[] = [];
-    for (let at = 0; at < names.length; at += AT_ONCE) {
-      const some = names.slice(at, at + AT_ONCE);
-      answers.push(...(await Promise.all(some.map((name) => ask(this.env.CHANNEL.getByName(name))))));
-    }
+    const { answers, errors } = await settleAtOnce(this.#names("presence"), (name) =>
+      ask(this.env.CHANNEL.getByName(name)),
+    );
+    for (const error of errors) console.error(JSON.stringify({ event: "no answer", reason: String(error) }));
     return answers;
   }
 }

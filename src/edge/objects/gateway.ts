@@ -10,6 +10,7 @@ import { acceptClient, clientClosed, connectionsOf, makeGateway, noPlace } from 
 import { Holder } from "./holder.ts";
 import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
 import { sessionTables } from "./session-store.ts";
+import { SocketPlaces } from "./socket-places.ts";
 import { answerClose, type ClientAttachment, clientAttachmentOf, LOST, noteFrame, openLink } from "./sockets.ts";
 import { Tables } from "./tables.ts";
 import { Teller } from "./teller.ts";
@@ -19,6 +20,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   readonly #name: string;
   readonly #core: GatewayCore;
   readonly #holder: Holder;
+  readonly #places: SocketPlaces;
   readonly #keptBlocks: KeptBlocks;
   readonly #teller: Teller;
   readonly #sockets = new WeakMap<WebSocket, ClientAttachment>();
@@ -27,18 +29,19 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
     super(ctx, env);
     this.#name = ctx.id.name ?? ctx.id.toString();
     const directory = () => env.DIRECTORY.getByName("directory");
-    this.#holder = new Holder(ctx, {
+    this.#holder = new Holder(ctx, async (holds) => {
+      const blocks = await directory().report("gateway", this.#name, holds, this.#core.blocks.revision);
+      if (holds && blocks !== null) this.#enforce(blocks);
+    });
+    this.#places = new SocketPlaces({
       sockets: () => this.#core.sessions.size,
-      report: async (holds) => {
-        const blocks = await directory().report("gateway", this.#name, holds, this.#core.blocks.revision);
-        if (holds && blocks !== null) this.#enforce(blocks);
-      },
+      ready: () => this.#holder.ready(),
       places: (held, more) => directory().places("gateway", this.#name, held, more),
     });
     const timers = objectTimers(ctx);
     const tables = new Tables(ctx.storage.sql, [...sessionTables, ...blockTables]);
     this.#keptBlocks = new KeptBlocks(tables);
-    this.#teller = new Teller(timers, (tallied) => directory().count(this.#name, tallied));
+    this.#teller = new Teller(timers, (tallied) => directory().count("gateway", this.#name, tallied));
     this.#core = makeGateway(ctx, env, {
       name: this.#name,
       timers,
@@ -53,7 +56,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   }
 
   override async fetch(request: Request): Promise<Response> {
-    return (await this.#holder.admit(() => acceptClient(this.ctx, this.env, this.#core, request))) ?? noPlace();
+    return (await this.#places.admit(() => acceptClient(this.ctx, this.env, this.#core, request))) ?? noPlace();
   }
 
   override webSocketMessage(ws: WebSocket, data: string | ArrayBuffer): void {
@@ -117,7 +120,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   }
 
   giveBack(): Promise<void> {
-    return this.#holder.giveBack();
+    return this.#places.giveBack();
   }
 
   async connections(): Promise<ConnectionEntry[]> {

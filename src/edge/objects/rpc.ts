@@ -113,13 +113,19 @@ export interface HolderRpc {
 export interface ChannelRpc extends HolderRpc {
   /**
    * Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. With
-   * a `sender` it is sent only if that user might send it.
+   * a `sender` it is sent only if that user might send it. The object need not have heard yet of a channel that is
+   * registered.
    */
-  publish(message: { event: string; payload: string; sender?: string }): Promise<Published | Unposted>;
+  publish(
+    message: { event: string; payload: string; sender?: string },
+    registered?: ChannelConfig,
+  ): Promise<Published | Unposted>;
   /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
   history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
-  /** Deletes a message from the ring, if it is there and (with `sender`) this user's; answers whether it was. */
-  forget(id: string, sender?: string): Promise<boolean>;
+  /** Erases a message in the ring, if it is there and (with `sender`) this user's; answers whether it was. */
+  erase(id: string, sender?: string): Promise<boolean>;
+  /** Forgets what was sent before a time (unix ms): nobody is to have it any more. */
+  forget(before: number): Promise<void>;
   /** Does what somebody asks to be done to the channel, if they may. Null: it is done. */
   moderate(by: Moderator, act: unknown): Promise<Unmoderated | null>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
