@@ -283,7 +283,11 @@ export class Channel {
     this.#tell("SUBSCRIBED");
     if (recovered === true && now !== undefined && before !== undefined && now.seq > before.seq) {
       // What was sent on the socket that broke may be among it: until then nothing is sent again.
-      this.#past = { seq: now.seq, limit: setTimeout(() => this.#open(), this.#host.timeoutMs) };
+      const giveUp = (): void => {
+        this.#outbox.giveUpDoubtful();
+        this.#open();
+      };
+      this.#past = { seq: now.seq, limit: setTimeout(giveUp, this.#host.timeoutMs) };
     } else this.#open();
   }
 
