@@ -55,6 +55,7 @@ describe("connecting", () => {
     await expect(refused.connect()).rejects.toMatchObject({ code: "unauthorized", message: /apiKey/ });
     const nowhere = clients.open({ url: "ws://127.0.0.1:9" });
     await expect(nowhere.connect()).rejects.toMatchObject({ code: "unreachable", message: /127\.0\.0\.1:9/ });
+    await expect(nowhere.connect()).rejects.toMatchObject({ code: "unreachable" });
     expect(() => clients.open({ url: "localhost" })).toThrow(RealtimeError);
     expect(() => clients.open({ apiKey: "" })).toThrow("apiKey is empty");
     expect(() => clients.open().channel("")).toThrow("You must provide a topic name");
