@@ -2,7 +2,7 @@
 import { isRecord, type ServerFrame } from "../protocol/client-frames.ts";
 import { comparePositions, type Position } from "../protocol/positions.ts";
 import type { Answer } from "./connection.ts";
-import { RealtimeError } from "./errors.ts";
+import { RealtimeError, type RealtimeErrorCode } from "./errors.ts";
 import { call, Listeners, type PresenceSync, type Registration } from "./listeners.ts";
 import { Membership, type MembershipEvents, type MembershipHost, reasonOf } from "./membership.ts";
 import { type Draft, isBytes, Outbox, type Outcome } from "./outbox.ts";
@@ -38,6 +38,9 @@ interface Tracked {
   readonly payload: Loose;
   readonly settle: (error?: RealtimeError) => void;
 }
+
+/** What a subscriber is told of a channel that is away; of everything else, CHANNEL_ERROR. */
+const STATUSES: { readonly [code in RealtimeErrorCode]?: SubscribeStatus } = { timed_out: "TIMED_OUT", left: "CLOSED" };
 
 /** Feeds, whose row changes have positions of their own channel. */
 const FEED = "realtime:table:";
@@ -202,7 +205,7 @@ export class Channel {
   /** A failure that nobody awaits must not end the program; whoever does await it gets it. */
   #watched(promise: Promise<void>): Promise<void> {
     promise.catch((error: unknown) => {
-      if (error instanceof RealtimeError && error.code !== "left") this.#host.report(error);
+      if (error instanceof RealtimeError) this.#host.report(error);
     });
     return promise;
   }
@@ -229,7 +232,7 @@ export class Channel {
       away: (error, isFinal) => {
         this.#pause();
         if (isFinal) this.#end(error);
-        this.#tell(error.code === "timed_out" ? "TIMED_OUT" : "CHANNEL_ERROR", error);
+        this.#tell(STATUSES[error.code] ?? "CHANNEL_ERROR", error);
       },
       closed: () => {
         const why = this.#complaint ?? "without a reason";
@@ -280,7 +283,11 @@ export class Channel {
     this.#tell("SUBSCRIBED");
     if (recovered === true && now !== undefined && before !== undefined && now.seq > before.seq) {
       // What was sent on the socket that broke may be among it: until then nothing is sent again.
-      this.#past = { seq: now.seq, limit: setTimeout(() => this.#open(), this.#host.timeoutMs) };
+      const giveUp = (): void => {
+        this.#outbox.giveUpDoubtful();
+        this.#open();
+      };
+      this.#past = { seq: now.seq, limit: setTimeout(giveUp, this.#host.timeoutMs) };
     } else this.#open();
   }
 

@@ -184,7 +184,7 @@ export class RealtimeClient {
       if (isOver) channel.abandon(error);
     }
     if (isOver) for (const { reject } of this.#connecting.splice(0)) reject(error);
-    if (error.code !== "left") this.#report(error);
+    this.#report(error);
   }
 
   #failed(error: RealtimeError): void {
@@ -201,6 +201,8 @@ export class RealtimeClient {
   }
 
   #report(error: RealtimeError): void {
+    // That was on purpose.
+    if (error.code === "left") return;
     if (LASTING.has(error.code)) {
       if (this.#told.has(error.message)) return;
       this.#told.add(error.message);

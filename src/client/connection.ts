@@ -95,7 +95,13 @@ export class Connection {
     this.#events.changed(status);
   }
 
+  /** Connects now, and says why if that fails. */
   connect(): void {
+    this.#vain = 0;
+    this.#open();
+  }
+
+  #open(): void {
     if (this.#status === "connected" || this.#status === "connecting") return;
     clearTimeout(this.#retry);
     this.#become("connecting");
@@ -132,7 +138,7 @@ export class Connection {
 
   /** The network or the page is back: no reason to wait any longer, and every reason to see whether the socket lives. */
   awake(): void {
-    if (this.#status === "waiting") this.connect();
+    if (this.#status === "waiting") this.#open();
     else if (this.#status === "connected") this.#beat();
   }
 
@@ -241,7 +247,7 @@ export class Connection {
     }
     if (stood && Date.now() - this.#openedAt >= STOOD_MS) this.#backoff.reset();
     this.#become("waiting");
-    this.#retry = setTimeout(() => this.connect(), this.#backoff.next());
+    this.#retry = setTimeout(() => this.#open(), this.#backoff.next());
     this.#drop();
     if (stood) this.#events.lost(new RealtimeError("connection_lost", `The connection was lost: ${why}`));
     else this.#explain();

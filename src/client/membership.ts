@@ -110,10 +110,12 @@ export class Membership {
     return this.#state.name === "joined" && this.#state.wishes !== JSON.stringify(this.#events.wishes());
   }
 
-  /** Hands the newest token to the server. */
+  /** Hands the newest token to the server. Who has none any more joins as who has none: a right is not told away. */
   refresh(): void {
+    if (!this.isJoined) return;
     const { knownToken } = this.#host;
-    if (knownToken !== null) this.ask("access_token", { access_token: knownToken }, () => {});
+    if (knownToken === null) void this.#join();
+    else this.ask("access_token", { access_token: knownToken }, () => {});
   }
 
   /** Sends a frame while joined; see Connection. False: not now. */

@@ -55,6 +55,7 @@ describe("connecting", () => {
     await expect(refused.connect()).rejects.toMatchObject({ code: "unauthorized", message: /apiKey/ });
     const nowhere = clients.open({ url: "ws://127.0.0.1:9" });
     await expect(nowhere.connect()).rejects.toMatchObject({ code: "unreachable", message: /127\.0\.0\.1:9/ });
+    await expect(nowhere.connect()).rejects.toMatchObject({ code: "unreachable" });
     expect(() => clients.open({ url: "localhost" })).toThrow(RealtimeError);
     expect(() => clients.open({ apiKey: "" })).toThrow("apiKey is empty");
     expect(() => clients.open().channel("")).toThrow("You must provide a topic name");
@@ -326,12 +327,13 @@ describe("presence", () => {
 });
 
 describe("tokens", () => {
-  test("accessToken is asked at the join, and a new one is taken up with the next heartbeat", async () => {
+  test("accessToken is asked at the join, a new token is taken up with the next heartbeat, and signing out gives it up", async () => {
     const name = uniqueName("signed");
-    let [sub, asked] = ["ann", 0];
-    const accessToken = async (): Promise<string> => {
+    let asked = 0;
+    let sub: string | null = "ann";
+    const accessToken = async (): Promise<string | null> => {
       asked++;
-      return userToken(stack, { sub });
+      return sub === null ? null : userToken(stack, { sub });
     };
     const heard: unknown[] = [];
     const watcher = clients
@@ -351,6 +353,11 @@ describe("tokens", () => {
       expect(heard.at(-1)).toBe("bob");
     });
     expect(heard[0]).toBe("ann");
+    // Signed out.
+    sub = null;
+    await client.setAuth();
+    await channel.send({ type: "broadcast", event: "who" });
+    await eventually(() => expect(heard.at(-1)).toBeUndefined());
   });
 
   test("a token that expires has the channel joined again with a new one, and nothing is missed", async () => {

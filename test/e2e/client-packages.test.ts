@@ -1,9 +1,11 @@
 // The packages as they are published: built, packed, unpacked in a project elsewhere, type-checked there and run.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import pg from "pg";
@@ -14,6 +16,7 @@ import { freePorts, startStack, type TestStack } from "../support/stack.ts";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
 const bin = (name: string): string => join(project, "node_modules", ".bin", name);
+const CHROMIUM = "/usr/bin/chromium";
 const workerd: string = createRequire(import.meta.url)("workerd").default;
 
 let stack: TestStack;
@@ -226,6 +229,54 @@ describe("the built packages", () => {
     });
     const output = run(process.execPath, ["page.js"], directory);
     await eventually(() => expect(output()).toMatch(new RegExp(`^${version}\\.\\S+ Online: 1Hello`, "m")));
+  });
+
+  test.skipIf(!existsSync(CHROMIUM))("the client and the printed hook run in a browser", async () => {
+    const directory = newProject();
+    const room = uniqueName("browser");
+    writeFileSync(join(directory, "chat-room.tsx"), chatRoom);
+    writeFileSync(
+      join(directory, "page.tsx"),
+      `
+      import { RealtimeClient } from '@nself/client';
+      import { RealtimeProvider } from '@nself/react';
+      import { createRoot } from 'react-dom/client';
+      import { ChatRoom } from './chat-room.tsx';
+      globalThis.currentUser = { id: 'ann' };
+      const client = new RealtimeClient({ url: '${stack.url}', apiKey: '${stack.anonKey}' });
+      const main = document.querySelector('main')!;
+      createRoot(main).render(<RealtimeProvider client={client}><ChatRoom roomId="${room}" /></RealtimeProvider>);
+      setInterval(() => {
+        const shown = main.textContent;
+        if (shown === 'Online: 1') document.querySelector<HTMLElement>('div')?.click();
+        fetch('/shown', { method: 'POST', body: shown });
+      }, 100);`,
+    );
+    const bundled = await build({
+      ...{ entryPoints: [join(directory, "page.tsx")], write: false, logLevel: "silent", bundle: true },
+      ...{ format: "iife", jsx: "automatic", define: { "process.env.NODE_ENV": '"production"' } },
+    });
+    const files: Record<string, [type: string, text: string | undefined]> = {
+      "/": ["text/html", '<!doctype html><main></main><script src="/page.js"></script>'],
+      "/page.js": ["text/javascript", bundled.outputFiles[0]?.text],
+    };
+    const shown: string[] = [];
+    const server = createServer(async (request, response) => {
+      if (request.method === "POST") shown.push(await text(request));
+      const [type, content] = files[request.url ?? ""] ?? ["text/plain", ""];
+      response.setHeader("content-type", type).end(content);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const address = server.address();
+      const port = typeof address === "object" ? address?.port : undefined;
+      const flags = ["--headless", "--no-sandbox", "--disable-gpu", `--user-data-dir=${join(directory, "profile")}`];
+      const output = run(CHROMIUM, [...flags, `http://127.0.0.1:${port}/`], directory);
+      await eventually(() => expect(shown.at(-1), output()).toMatch(/^Online: 1Hello/), 20_000);
+    } finally {
+      server.close();
+      server.closeAllConnections();
+    }
   });
 
   test("the client runs in workerd", async () => {
