@@ -1,5 +1,7 @@
 // A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
+
 import type { Batch, BatchHeader, RowChange } from "../protocol/changes.ts";
+import { Due } from "../protocol/due.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
 import { MAX_REPEATED, MAX_RESUME, MAX_RESUME_LENGTH, MAX_UNDER_WAY } from "../protocol/limits.ts";
 import {
@@ -49,6 +51,8 @@ export class Channel {
   readonly #links = new Map<string, Link>();
   /** Gateways whose sessions are tracked here and whose link is gone, with the time (unix ms) their grace ends. */
   readonly #missing = new Map<string, number>();
+  /** When to look at those, and at users tracked without a socket. */
+  readonly #due: Due;
   readonly #listeners: Listeners;
   readonly #feed: Feed;
   /** Row changes of one table are taken one batch after the other, however long it takes to judge them. */
@@ -69,6 +73,7 @@ export class Channel {
   constructor(name: ObjectName, ports: ChannelPorts, links: Iterable<Link>) {
     this.name = name;
     this.#ports = ports;
+    this.#due = new Due(ports.timers);
     this.#ring = new Ring(ports.store);
     this.archiving = new Archiving(this.#ring, ports);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
@@ -97,7 +102,7 @@ export class Channel {
   #miss(gateway: string): void {
     const until = this.#ports.timers.now() + GATEWAY_GRACE_MS;
     this.#missing.set(gateway, until);
-    this.#ports.timers.alarm(until);
+    this.#due.wish(until);
   }
 
   /** Takes what a gateway says. Resolves when it has been dealt with. */
@@ -439,7 +444,7 @@ export class Channel {
     const now = this.#ports.timers.now();
     const meta = { ...(metadata ?? this.#metadataOf(user)), status };
     this.#tell(this.presence.track({ key: user, user, session: null, gateway: null, meta }, now));
-    this.#ports.timers.alarm(now + this.#ports.presenceTimeoutMs);
+    this.#due.wish(now + this.#ports.presenceTimeoutMs);
   }
 
   #metadataOf(user: string): Record<string, unknown> {
@@ -483,8 +488,15 @@ export class Channel {
     this.archiving.skipTo(this.position.seq);
   }
 
-  /** What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. */
+  /** What is due, and whatever of the archive waits. */
   alarm(): void {
+    if (this.#due.take()) this.#endSilent();
+    // Whatever keeps it is tried again.
+    if (this.#ports.access.known() !== null) this.archiving.run().catch(() => {});
+  }
+
+  /** Ends sessions of gateways that stayed away, and users tracked without a socket that fell silent. */
+  #endSilent(): void {
     const now = this.#ports.timers.now();
     this.expire(this.#ports.presenceTimeoutMs);
     this.#tell(
@@ -501,9 +513,7 @@ export class Channel {
         .filter(({ session }) => session === null)
         .map(({ seenAt }) => seenAt + this.#ports.presenceTimeoutMs),
     ];
-    if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
-    // Whatever keeps it is tried again.
-    if (this.#ports.access.known() !== null) this.archiving.run().catch(() => {});
+    if (due.length > 0) this.#due.wish(due.reduce((first, at) => Math.min(first, at)));
   }
 }
 
