@@ -1,5 +1,7 @@
 // A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
+
 import type { Batch, BatchHeader, RowChange } from "../protocol/changes.ts";
+import { Due } from "../protocol/due.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
 import { MAX_REPEATED, MAX_RESUME, MAX_RESUME_LENGTH, MAX_UNDER_WAY } from "../protocol/limits.ts";
 import {
@@ -52,6 +54,8 @@ export class Channel {
   readonly #links = new Map<string, Link>();
   /** Gateways whose sessions are tracked here and whose link is gone, with the time (unix ms) their grace ends. */
   readonly #missing = new Map<string, number>();
+  /** When to look at those, and at users tracked without a socket. */
+  readonly #due: Due;
   readonly #listeners: Listeners;
   readonly #feed: Feed;
   /** Row changes of one table are taken one batch after the other, however long it takes to judge them. */
@@ -74,6 +78,7 @@ export class Channel {
   constructor(name: ObjectName, ports: ChannelPorts, links: Iterable<Link>) {
     this.name = name;
     this.#ports = ports;
+    this.#due = new Due(ports.timers);
     this.#ring = new Ring(ports.store, (row) => this.archiving.rescue(row));
     this.archiving = new Archiving(this.#ring, ports);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
@@ -102,7 +107,7 @@ export class Channel {
   #miss(gateway: string): void {
     const until = this.#ports.timers.now() + GATEWAY_GRACE_MS;
     this.#missing.set(gateway, until);
-    this.#ports.timers.alarm(until);
+    this.#due.wish(until);
   }
 
   /** Takes what a gateway says. Resolves when it has been dealt with. */
@@ -343,7 +348,7 @@ export class Channel {
   #sighted(): void {
     if (this.#forgetsSights) return;
     this.#forgetsSights = true;
-    this.#ports.timers.alarm(this.#ports.timers.now() + SIGHT_MS);
+    this.#due.by(this.#ports.timers.now() + SIGHT_MS);
   }
 
   #tell(diff: PresenceDiff | undefined): void {
@@ -481,7 +486,7 @@ export class Channel {
     const now = this.#ports.timers.now();
     const meta = { ...(metadata ?? this.#metadataOf(user)), status };
     this.#tell(this.presence.track({ key: user, user, session: null, gateway: null, meta }, now));
-    this.#ports.timers.alarm(now + this.#ports.presenceTimeoutMs);
+    this.#due.wish(now + this.#ports.presenceTimeoutMs);
   }
 
   #metadataOf(user: string): Record<string, unknown> {
@@ -529,11 +534,16 @@ export class Channel {
   }
 
   /**
-   * What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent, old sights.
-   * Resolves when what is to be kept in the database is there, or will be tried again: an alarm is only over then, and one
-   * that a crash cuts off comes again.
+   * Sees to what is due. Resolves when what is to be kept in the database is there, or will be tried again: an alarm is
+   * only over then, and one that a crash cuts off comes again.
    */
   async alarm(): Promise<void> {
+    if (this.#due.take()) this.#endSilent();
+    await this.archiving.run().catch(() => {});
+  }
+
+  /** Ends sessions of gateways that stayed away, users tracked without a socket that fell silent, and old sights. */
+  #endSilent(): void {
     const now = this.#ports.timers.now();
     this.expire(this.#ports.presenceTimeoutMs);
     this.#tell(
@@ -552,8 +562,7 @@ export class Channel {
         .filter(({ session }) => session === null)
         .map(({ seenAt }) => seenAt + this.#ports.presenceTimeoutMs),
     ];
-    if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
-    await this.archiving.run().catch(() => {});
+    if (due.length > 0) this.#due.wish(due.reduce((first, at) => Math.min(first, at)));
   }
 }
 

@@ -434,8 +434,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   #enforce(blocks: BlockList): void {
     if (blocks.revision <= this.#clients.blocks.revision) return;
-    this.#keptBlocks.put(blocks);
     enforce(this.#clients, blocks);
+    this.#keptBlocks.put(blocks);
   }
 
   async closeSilent(ms: number): Promise<number> {

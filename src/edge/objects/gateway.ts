@@ -111,8 +111,8 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
 
   #enforce(blocks: BlockList): void {
     if (blocks.revision <= this.#core.blocks.revision) return;
-    this.#keptBlocks.put(blocks);
     enforce(this.#core, blocks);
+    this.#keptBlocks.put(blocks);
   }
 
   async closeSilent(ms: number): Promise<number> {
