@@ -1,7 +1,8 @@
 // Archiving: what a registered channel says is kept in the database too, written behind its back in batches.
 import type { Message } from "../protocol/link.ts";
+import { decodeMessages } from "../protocol/messages.ts";
 import type { ChannelPorts, RingRow } from "./ports.ts";
-import { decodeRow, type Ring } from "./ring.ts";
+import type { Ring } from "./ring.ts";
 
 /** Messages within this long go together. */
 const GATHER_MS = 1_000;
@@ -167,7 +168,7 @@ export class Archiving {
     while (this.#lengthOfBacklog > 0) {
       const row = this.#ports.store.backlogAfter(seq);
       if (row === undefined) break;
-      for (const message of decodeRow(row.body)) if (message.seq > seq) yield message;
+      for (const message of decodeMessages(row.body)) if (message.seq > seq) yield message;
       seq = row.last;
     }
     yield* this.#ring.after(seq);

@@ -92,8 +92,12 @@ async function takeComing(gateway: Gateway, membership: Membership): Promise<voi
   // Rows must not be shown to who is not their bearer any more: the client joins again with its new token.
   if (!isKnown) return gateway.drop(membership, "phx_error", { reason: "the token could not be taken, join again" });
   const before = membership.claims;
+  const { bindings } = membership;
+  // Subscriptions are found by their viewers.
+  gateway.retain(membership, []);
   membership.claims = claims;
   membership.viewer = viewer;
+  gateway.retain(membership, bindings);
   membership.tokens.coming = undefined;
   rejudgeFeeds(gateway, membership, before);
   gateway.keep(membership);

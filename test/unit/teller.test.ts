@@ -15,7 +15,7 @@ test("what could not be told is told the next time, and that time comes by itsel
   });
   teller.tally.connected(3);
   teller.tally.connected(1);
-  teller.tally.delivered(true);
+  teller.tally.delivered(true, 1);
   expect(alarms).toEqual([5_000]);
   clock.now = 5_000;
   await teller.alarm();
