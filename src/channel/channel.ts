@@ -554,6 +554,7 @@ export class Channel {
     );
     for (const [gateway, until] of this.#missing) if (until <= now) this.#missing.delete(gateway);
     const oldest = this.#ports.store.forgetSights(now - SIGHT_MS);
+    this.#forgetsSights = oldest !== undefined;
     const due = [
       ...(oldest === undefined ? [] : [oldest + SIGHT_MS]),
       ...this.#missing.values(),

@@ -108,6 +108,30 @@ test("what is sent while PostgreSQL is away is in the table when it is back", as
   }
 });
 
+test("while PostgreSQL takes nothing, far more is kept for it than the ring holds", async () => {
+  await create("flood");
+  const clients = new Clients(stack);
+  const holder = new pg.Client({ connectionString: stack.databaseUrl });
+  await holder.connect();
+  try {
+    await holder.query("begin; lock table realtime.messages in exclusive mode");
+    const ann = clients.open().channel("flood", { config: { broadcast: { ack: true } } });
+    await join(ann);
+    // Each that is acknowledged takes a row of the ring, which has 1,024.
+    const count = 1_400;
+    for (let n = 0; n < count; n += 50) {
+      const sent = Array.from({ length: 50 }, (_, at) => broadcast(ann, `e${n + at}`, {}));
+      expect(new Set(await Promise.all(sent))).toEqual(new Set(["ok"]));
+    }
+    await holder.end();
+    const all = Array.from({ length: count }, (_, n) => `e${n}`);
+    await eventually(async () => expect(await inTable("flood")).toEqual(all), 60_000);
+  } finally {
+    await holder.end().catch(() => {});
+    await clients.close();
+  }
+}, 120_000);
+
 test("a channel that becomes private keeps what it has said as a public one", async () => {
   await create("turned");
   await send("turned", "e0");
