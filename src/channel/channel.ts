@@ -348,7 +348,7 @@ export class Channel {
   #sighted(): void {
     if (this.#forgetsSights) return;
     this.#forgetsSights = true;
-    this.#due.by(this.#ports.timers.now() + SIGHT_MS);
+    this.#due.wish(this.#ports.timers.now() + SIGHT_MS);
   }
 
   #tell(diff: PresenceDiff | undefined): void {
