@@ -21,7 +21,26 @@ const row = z.object({
 });
 export type ArchivedMessage = z.infer<typeof row>;
 
-const statistics = z.object({
+/** A message's place among those of its channel: when it was sent, to the microsecond, its number there, and its id. */
+export const messagePlace = z.tuple([z.string(), z.string(), z.uuid()]);
+export type MessagePlace = z.infer<typeof messagePlace>;
+
+/** Which messages of a channel a page is of. */
+export interface MessagePage {
+  readonly order: "newest" | "oldest";
+  readonly limit: number;
+  /** None that was sent earlier, unix ms. */
+  readonly since?: number | undefined;
+  /** The page begins after this place. */
+  readonly after?: MessagePlace | undefined;
+}
+
+/** A page ends with the message that goes past this, bytes of JSON. */
+const MAX_PAGE_BYTES = 8_000_000;
+const placed = row.extend({ place: messagePlace, bytes: z.coerce.number() });
+
+/** Totals of messages. */
+export const messageTotals = z.object({
   total_messages: z.number(),
   messages_last_hour: z.number(),
   messages_last_day: z.number(),
@@ -29,9 +48,10 @@ const statistics = z.object({
   unique_senders: z.number(),
 });
 const eventCount = z.object({ event_type: z.string(), count: z.number(), last_sent: z.date() });
+/** Where a page of events begins: after this one. */
+export type EventCursor = Pick<z.infer<typeof eventCount>, "event_type" | "count">;
 const deleted = z.object({ deleted: z.coerce.number() });
 
-const COLUMNS = "m.id, m.event_type, m.payload, m.sender_id, m.sent_at";
 /** Of the channel $1, what can still be had when messages can for $2 seconds. */
 const HELD = `m.channel_id = $1::uuid and m.extension = 'broadcast'
   and realtime.goes_at(m.sent_at, m.expires_at, make_interval(secs => $2)) > now()`;
@@ -76,29 +96,54 @@ export function messageStore(query: Query) {
       }
     },
 
-    /** The newest messages of a channel, newest first. `ttl`: for how many seconds a message can be had. */
-    async newest(channelId: string, ttl: number, limit: number): Promise<ArchivedMessage[]> {
-      return query(
-        row,
-        `select ${COLUMNS} from realtime.messages m where ${HELD} order by m.sent_at desc, m.seq desc nulls last, m.id desc limit $3`,
-        [channelId, ttl, limit],
+    /**
+     * A page of a channel's messages: as many as were asked for, or about 8 MB of them. `ttl`: for how many seconds a
+     * message can be had. `next`: where the next page begins, if there is one.
+     */
+    async page(
+      channelId: string,
+      ttl: number,
+      { order, limit, since, after }: MessagePage,
+    ): Promise<{ messages: ArchivedMessage[]; next: MessagePlace | undefined }> {
+      const [beyond, direction] = order === "newest" ? ["<", "desc"] : [">", "asc"];
+      const [sentAt, seq, id] = after ?? [null, null, null];
+      const message = (bytes: string, where: string) => `(
+        select m.id, m.event_type, m.payload, m.sender_id, m.sent_at, coalesce(m.seq, 0) as seq,
+          ${bytes} + coalesce(octet_length(m.payload::text), 0) as bytes
+        from realtime.messages m where ${HELD} and ${where}
+        order by m.sent_at ${direction}, coalesce(m.seq, 0) ${direction}, m.id ${direction} limit 1)`;
+      // One by one: of messages beyond the bytes of a page, not even their size is read.
+      const rows = await query(
+        placed,
+        `with recursive page as (
+           select 1 as n, first.* from ${message(
+             "0",
+             `m.sent_at >= coalesce($4::timestamptz, '-infinity') and ($5::timestamptz is null
+                or (m.sent_at, coalesce(m.seq, 0), m.id) ${beyond} ($5::timestamptz, $6::bigint, $7::uuid))`,
+           )} first
+           union all
+           select p.n + 1, following.* from page p, lateral ${message(
+             "p.bytes",
+             `m.sent_at >= coalesce($4::timestamptz, '-infinity')
+                and (m.sent_at, coalesce(m.seq, 0), m.id) ${beyond} (p.sent_at, p.seq, p.id)`,
+           )} following
+           where p.n <= $3 and p.bytes <= $8
+         )
+         select p.id, p.event_type, p.payload, p.sender_id, p.sent_at, p.bytes,
+           json_build_array(p.sent_at::text, p.seq::text, p.id) as place
+         from page p order by p.n`,
+        [channelId, ttl, limit, isoTime(since), sentAt, seq, id, MAX_PAGE_BYTES],
       );
-    },
-
-    /** Messages of a channel since a time (unix ms), oldest first. */
-    async since(channelId: string, ttl: number, since: number, limit: number): Promise<ArchivedMessage[]> {
-      return query(
-        row,
-        `select ${COLUMNS} from realtime.messages m where ${HELD} and m.sent_at >= $4::timestamptz
-         order by m.sent_at, m.seq, m.id limit $3`,
-        [channelId, ttl, limit, new Date(since).toISOString()],
-      );
+      const messages = rows.slice(0, limit);
+      const last = messages.at(-1);
+      const full = rows.length > limit || (last !== undefined && last.bytes > MAX_PAGE_BYTES);
+      return { messages, next: full ? last?.place : undefined };
     },
 
     /** Totals of one channel, or (null) of all. */
-    async statistics(channelId: string | null): Promise<z.infer<typeof statistics>> {
+    async statistics(channelId: string | null): Promise<z.infer<typeof messageTotals>> {
       const [totals] = await query(
-        statistics,
+        messageTotals,
         `select count(*)::int as total_messages,
            (count(*) filter (where m.sent_at >= now() - interval '1 hour'))::int as messages_last_hour,
            (count(*) filter (where m.sent_at >= now() - interval '1 day'))::int as messages_last_day,
@@ -112,7 +157,12 @@ export function messageStore(query: Query) {
     },
 
     /** How often each event was sent in the last hours, most often first; of messages that are gone, by whole hours. */
-    async events(channelId: string | null, hours: number): Promise<z.infer<typeof eventCount>[]> {
+    async events(
+      channelId: string | null,
+      hours: number,
+      limit: number,
+      after?: EventCursor,
+    ): Promise<z.infer<typeof eventCount>[]> {
       return query(
         eventCount,
         `select event_type, sum(count)::int as count, max(last_sent) as last_sent from (
@@ -123,8 +173,10 @@ export function messageStore(query: Query) {
            union all
            select k.event_type, k.count, k.last_sent from realtime.message_counts k
            where ($1::uuid is null or k.channel_id = $1) and k.last_sent >= now() - make_interval(hours => $2)
-         ) counts group by 1 order by 2 desc, 1`,
-        [channelId, hours],
+         ) counts group by 1
+         having $4::bigint is null or sum(count) < $4 or sum(count) = $4 and event_type > $5
+         order by 2 desc, 1 limit $3`,
+        [channelId, hours, limit, after?.count ?? null, after?.event_type ?? null],
       );
     },
 
@@ -141,6 +193,10 @@ export function messageStore(query: Query) {
       return answer?.deleted ?? 0;
     },
   };
+}
+
+function isoTime(at: number | undefined): string | null {
+  return at === undefined ? null : new Date(at).toISOString();
 }
 
 function entry({ id, seq, name, body, sender, at }: Message) {

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { type ReadOptions, reading } from "../arguments.ts";
 import { CliError, ToldError } from "../errors.ts";
 import { asTyped, bad, heading, line, list, show, success } from "../output.ts";
-import { admin, answer, findServer, type Server } from "../server.ts";
+import { admin, answer, findServer, rows, type Server } from "../server.ts";
 import { waiting } from "../spinner.ts";
 import { ago, count, secondsSince } from "../time.ts";
 
@@ -136,7 +136,8 @@ function label(name: string): string {
 }
 
 async function connections(_json: unknown, { format }: ReadOptions): Promise<void> {
-  const value = await answer(admin().connections.$get());
+  const { connections } = admin();
+  const value = await rows((query) => connections.$get({ query }));
   show(format, {
     value,
     keys: ["user_id", "connection_id", "status", "connected_at", "seconds_since_seen"],

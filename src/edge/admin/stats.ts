@@ -1,13 +1,44 @@
 // Admin API: statistics of the whole: connections, channels, messages, row changes, presence.
 import { Hono } from "hono";
+import * as z from "zod";
+import { messageTotals } from "../../store/messages.ts";
 import { openConnections } from "./connections.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv } from "./ports.ts";
 import { countByStatus } from "./presence.ts";
 import { secondsSince } from "./time.ts";
 
 const BEAT_SECONDS = 60;
 
-export const stats = new Hono<AdminEnv>().get("/stats", async (c) => {
+const count = z.number().int();
+const statistics = z
+  .object({
+    connections: z.object({ active: count, peak_24h: count, average_latency_ms: count.nullable() }),
+    channels: z.object({ total: count, public: count, private: count, presence: count }),
+    messages_24h: z.object({ sent: count, delivered: count, failed: count }),
+    subscriptions: z.object({
+      active: count,
+      tables_monitored: count,
+      events_processed_24h: count,
+      insert_subs: count,
+      update_subs: count,
+      delete_subs: count,
+      filtered_subs: count,
+    }),
+    broadcasts: messageTotals,
+    presence: z.object({ users_tracked: count, online: count, heartbeats_1m: count }),
+  })
+  .meta({ id: "Statistics" });
+
+const show = operation({
+  id: "getStatistics",
+  tag: "System",
+  summary: "Show statistics of the whole",
+  answers: { 200: statistics },
+  commands: ["stats"],
+});
+
+export const stats = new Hono<AdminEnv>().get("/stats", show, async (c) => {
   const { ports } = c.var;
   const directory = ports.directory();
   const [open, totals, entries, types, tables, broadcasts] = await Promise.all([
@@ -27,7 +58,7 @@ export const stats = new Hono<AdminEnv>().get("/stats", async (c) => {
     ),
   ]);
   const subscribed = (event: string): number => tables.filter(({ events }) => events.includes(event)).length;
-  return c.json({
+  const view: z.infer<typeof statistics> = {
     connections: {
       active: open.length,
       peak_24h: Math.max(totals.peak, open.length),
@@ -55,5 +86,6 @@ export const stats = new Hono<AdminEnv>().get("/stats", async (c) => {
       online: presence.online,
       heartbeats_1m: beats.size,
     },
-  });
+  };
+  return c.json(view);
 });

@@ -1,20 +1,81 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
+import * as z from "zod";
 import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import type { ListenerState } from "../../store/listener.ts";
 import { tuning } from "../settings.ts";
 import { register } from "./channels.ts";
 import { openConnections } from "./connections.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 
 const DEFAULT_CHANNEL = "general";
 
+const count = z.number().int();
+const common = z.object({
+  connections: count,
+  active_subscriptions: count,
+  limits: z.object({
+    messages_per_minute: count,
+    presence_calls_per_minute: count,
+    max_payload_bytes: count,
+    max_channels_per_connection: count,
+    max_connections_per_gateway: count,
+    idle_seconds: count,
+  }),
+});
+const parked = z.object({
+  feed: z.string(),
+  changes: count,
+  refused: count,
+  since: z.string(),
+  reason: z.string().nullable(),
+});
+const state = z
+  .discriminatedUnion("store", [
+    common.extend({
+      store: z.literal("ready"),
+      channels: z.object({ total: count, public: count, private: count, presence: count }),
+      tables_monitored: count,
+      row_changes: z.object({
+        listener: z.string(),
+        outbox_bytes: count,
+        outbox_limit: count,
+        capturing: z.boolean(),
+        stopped_at: z.string().nullable(),
+        parked: z.array(parked),
+        alarms: z.array(z.string()).meta({ description: "What is wrong, in words." }),
+      }),
+    }),
+    common.extend({ store: z.enum(["not_initialised", "unavailable"]), reason: z.string() }),
+  ])
+  .meta({ id: "Status" });
+
+const operations = {
+  show: operation({
+    id: "getStatus",
+    tag: "System",
+    summary: "Show the state of the system",
+    description: "That PostgreSQL is away or empty is part of the state, not a failure to tell it.",
+    answers: { 200: state },
+    commands: ["status"],
+  }),
+  init: operation({
+    id: "initialise",
+    tag: "System",
+    summary: "Make the default channel; may be repeated",
+    description: "The schema of the database is made by the command before it calls this.",
+    answers: { 200: z.object({ channel: z.string(), created: z.boolean(), table: z.string().nullable() }) },
+    commands: ["init"],
+  }),
+};
+
 export const status = new Hono<AdminEnv>()
-  .get("/status", async (c) => {
+  .get("/status", operations.show, async (c) => {
     const { ports } = c.var;
     const settings = tuning.parse(c.env);
     const [connections, stored] = await Promise.all([openConnections(ports), storeStatus(ports)]);
-    return c.json({
+    const view: z.infer<typeof state> = {
       ...stored,
       connections: connections.length,
       active_subscriptions: connections.reduce((sum, { subscriptions }) => sum + subscriptions, 0),
@@ -26,9 +87,10 @@ export const status = new Hono<AdminEnv>()
         max_connections_per_gateway: settings.REALTIME_GATEWAY_SOCKETS,
         idle_seconds: settings.REALTIME_IDLE_TIMEOUT,
       },
-    });
+    };
+    return c.json(view);
   })
-  .post("/init", async (c) => {
+  .post("/init", operations.init, async (c) => {
     const { ports } = c.var;
     // Whatever was made of the default channel since the first time is left alone.
     const there = await ports.store.channels.findSlug(DEFAULT_CHANNEL);

@@ -21,6 +21,7 @@ import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
+import { Answers, answerTables } from "./answers.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
@@ -30,6 +31,9 @@ import type {
   ChannelConfig,
   ChannelRpc,
   ConnectionEntry,
+  HistoryPage,
+  HistoryQuery,
+  Once,
   PostedMessage,
   PresenceEntry,
   PresenceStatus,
@@ -54,6 +58,8 @@ import { Tables } from "./tables.ts";
 import { Teller } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
+/** A page of the history ends with the message that goes past this, UTF-16 units of JSON. */
+const MAX_HISTORY_LENGTH = 8_000_000;
 /** A gateway name for the sockets that this object holds itself. */
 const DIRECT = "direct:";
 
@@ -76,6 +82,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #clients: GatewayCore;
   readonly #teller: Teller;
   readonly #holder: Holder;
+  readonly #answers: Answers;
   readonly #sockets = new WeakMap<WebSocket, Known>();
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -84,7 +91,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const name = parseObjectName(this.#objectName);
     if (name === undefined) throw new Error(`"${this.#objectName}" names no channel`);
     const timers = this.#timers;
-    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables]);
+    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables, ...answerTables]);
+    this.#answers = new Answers(tables);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
     this.#holder = new Holder(ctx, async (holds) => {
@@ -230,13 +238,18 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
   }
 
-  async publish(message: {
-    event: string;
-    payload: string;
-    sender?: string;
-  }): Promise<{ id: string; position: Position }> {
+  async publish(
+    message: { event: string; payload: string; sender?: string },
+    once?: Once,
+  ): Promise<{ id: string; position: Position } | "key_reused"> {
+    const known = once && this.#answers.find(once);
+    if (known === "key_reused") return known;
+    if (known !== undefined) return JSON.parse(known.answer);
     const { event, payload, sender = null } = message;
-    return this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
+    const sent = this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
+    // Nothing is awaited between the two: either both are kept, or neither.
+    if (once !== undefined) this.#answers.keep(once, JSON.stringify(sent));
+    return sent;
   }
 
   /** Resolves once the directory tells this object of every block; it lets go of that when nobody has come for a while. */
@@ -286,11 +299,16 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#clients.reauthorizeAll();
   }
 
-  async history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]> {
+  async history({ order, limit, since = 0, after }: HistoryQuery): Promise<HistoryPage> {
     const { epoch } = this.#core.position;
-    const { limit, order, since } = query;
-    const found = order === "newest" ? this.#core.history(limit).reverse() : this.#core.history(limit, since ?? 0);
-    return found.filter(({ at }) => since === undefined || at >= since).map((message) => storedMessage(epoch, message));
+    const messages: StoredMessage[] = [];
+    let size = 0;
+    for (const message of this.#core.history(order, since, after)) {
+      if (messages.length >= limit || size >= MAX_HISTORY_LENGTH) return { messages, more: true };
+      messages.push(storedMessage(epoch, message));
+      size += message.body.length;
+    }
+    return { messages, more: false };
   }
 
   async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void> {

@@ -5,8 +5,9 @@ import { type Block, type BlockList, MAX_BLOCKS } from "../../protocol/blocks.ts
 import { openStore } from "../../store/store.ts";
 import { forEachAtOnce } from "../at-once.ts";
 import { type Env, settingsOf } from "../env.ts";
+import { Answers, answerTables } from "./answers.ts";
 import { Counters, counterTables } from "./counters.ts";
-import type { ChannelRpc, DirectoryRpc, PresenceEntry, Totals } from "./rpc.ts";
+import type { ChannelRpc, DirectoryRpc, Once, PresenceEntry, PresencePlace, PresenceQuery, Totals } from "./rpc.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
@@ -19,10 +20,15 @@ const tables = [
 /** Channels asked at once. */
 const AT_ONCE = 50;
 const HOUR_MS = 3_600_000;
+/** A write that is not done after so long never will be: whoever did it is gone. */
+const UNDER_WAY_MS = 60_000;
 
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #timers = objectTimers(this.ctx);
-  readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables]);
+  readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables, ...answerTables]);
+  readonly #answers = new Answers(this.#tables);
+  /** Writes that are being done, by their keys: since when. */
+  readonly #underWay = new Map<string, number>();
   readonly #counters = new Counters(this.#tables);
 
   /** An object holds something now, or nothing any more. It is told what to keep out, and from then on every change. */
@@ -70,6 +76,47 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   async isRevoked(jti: string): Promise<boolean> {
     const query = "SELECT 1 FROM blocks WHERE kind = 'token' AND id = ? AND (until IS NULL OR until > ?)";
     return this.#tables.read(query, jti, Date.now()).length > 0;
+  }
+
+  async presencePage({ limit, user, present = false, after }: PresenceQuery) {
+    const found: { entry: PresenceEntry; place: PresencePlace }[] = [];
+    const names = this.#names("channel")
+      .sort()
+      .filter((name) => after === undefined || name >= after[0]);
+    for (let at = 0; at < names.length && found.length <= limit; at += AT_ONCE) {
+      const pages = names.slice(at, at + AT_ONCE).map(async (name) => {
+        const channel: ChannelRpc = this.env.CHANNEL.getByName(name);
+        return (await channel.presence())
+          .filter(({ key, status }) => (user === undefined || key === user) && !(present && status === "offline"))
+          .filter(({ key }) => after === undefined || name > after[0] || key > after[1])
+          .sort((a, b) => (a.key < b.key ? -1 : 1))
+          .map((entry) => ({ entry, place: [name, entry.key] as const }));
+      });
+      found.push(...(await Promise.all(pages)).flat());
+    }
+    const page = found.slice(0, limit);
+    return {
+      entries: page.map(({ entry }) => entry),
+      next: found.length > limit ? page.at(-1)?.place : undefined,
+    };
+  }
+
+  async begin(once: Once): Promise<{ answer: string } | "new" | "under_way" | "key_reused"> {
+    const found = this.#answers.find(once);
+    if (found !== undefined) return found;
+    const now = Date.now();
+    for (const [key, since] of this.#underWay) {
+      if (now - since < UNDER_WAY_MS) break;
+      this.#underWay.delete(key);
+    }
+    if (this.#underWay.has(once.key)) return "under_way";
+    this.#underWay.set(once.key, now);
+    return "new";
+  }
+
+  async finish(once: Once, answer: string | null): Promise<void> {
+    this.#underWay.delete(once.key);
+    if (answer !== null) this.#answers.keep(once, answer);
   }
 
   async blocks(): Promise<Block[]> {

@@ -24,7 +24,22 @@ export interface StoredMessage {
   sender: string | null;
 }
 
-export type PresenceStatus = "online" | "away" | "offline";
+/** `after` is the number of the message after which a page begins, in its order. */
+export interface HistoryQuery {
+  order: "newest" | "oldest";
+  limit: number;
+  since?: number;
+  after?: number;
+}
+
+/** Messages of the ring, of at most `limit` and of about 8 MB; `more`: there are others behind them. */
+export interface HistoryPage {
+  messages: StoredMessage[];
+  more: boolean;
+}
+
+export const PRESENCE_STATUSES = ["online", "away", "offline"] as const;
+export type PresenceStatus = (typeof PRESENCE_STATUSES)[number];
 
 /** One member of a channel's presence: a key (user id) with the newest of its metas. `lastSeen` is unix ms. */
 export interface PresenceEntry {
@@ -33,6 +48,17 @@ export interface PresenceEntry {
   status: PresenceStatus;
   metadata: Record<string, unknown>;
   lastSeen: number;
+}
+
+/** The object of a channel, and a key in it. */
+export type PresencePlace = readonly [object: string, key: string];
+
+export interface PresenceQuery {
+  limit: number;
+  user?: string | undefined;
+  present?: boolean | undefined;
+  /** A page begins after this place. */
+  after?: PresencePlace | undefined;
 }
 
 /** One open client socket. Times are unix milliseconds. */
@@ -46,6 +72,12 @@ export interface ConnectionEntry {
   lastSeen: number;
   /** Live row-change subscriptions it holds: feeds joined and `postgres_changes` entries of its channels. */
   subscriptions: number;
+}
+
+/** A write that is to be done once: its key, and the request that it was given for. */
+export interface Once {
+  key: string;
+  request: string;
 }
 
 /** Of the last 24 hours. `latencyMs` is the average; null: nothing was measured. */
@@ -90,9 +122,12 @@ export interface HolderRpc {
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
 export interface ChannelRpc extends HolderRpc {
   /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
-  publish(message: { event: string; payload: string; sender?: string }): Promise<{ id: string; position: Position }>;
-  /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
-  history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
+  publish(
+    message: { event: string; payload: string; sender?: string },
+    once?: Once,
+  ): Promise<{ id: string; position: Position } | "key_reused">;
+  /** Messages of the ring: the newest (order "newest"), or the first since a time in unix ms (order "oldest"). */
+  history(query: HistoryQuery): Promise<HistoryPage>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
   archive(): Promise<boolean>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. */
@@ -132,6 +167,8 @@ export interface DirectoryRpc {
   holders(): Promise<{ gateways: string[]; channels: string[] }>;
   /** Presence of all channels, for one user or for everybody. */
   presence(query: { user?: string }): Promise<PresenceEntry[]>;
+  /** The same in pages, by channels and users; `present`: without those who are offline. */
+  presencePage(query: PresenceQuery): Promise<{ entries: PresenceEntry[]; next: PresencePlace | undefined }>;
   /** See ChannelRpc, for all channels. */
   expirePresence(ms: number): Promise<number>;
   /** Marks a user offline in every channel where they are tracked; answers in how many. */
@@ -146,4 +183,8 @@ export interface DirectoryRpc {
   isRevoked(jti: string): Promise<boolean>;
   /** The blocks that stand. */
   blocks(): Promise<Block[]>;
+  /** Takes up a write; or what was answered to it before, or why it may not be done. */
+  begin(once: Once): Promise<{ answer: string } | "new" | "under_way" | "key_reused">;
+  /** Keeps what a write that was taken up has come to; null: to nothing, it may be sent again. */
+  finish(once: Once, answer: string | null): Promise<void>;
 }
