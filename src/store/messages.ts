@@ -37,7 +37,8 @@ export interface MessagePage {
 
 /** A page ends with the message that goes past this, bytes of JSON. */
 const MAX_PAGE_BYTES = 8_000_000;
-const placed = row.extend({ place: messagePlace, bytes: z.coerce.number() });
+const FIRST_BATCH = 64;
+const placed = row.extend({ place: messagePlace, size: z.number() });
 
 /** Totals of messages. */
 export const messageTotals = z.object({
@@ -62,6 +63,28 @@ export type MessageStore = ReturnType<typeof messageStore>;
 export function messageStore(query: Query) {
   const keep = (topic: string, messages: readonly Message[]) =>
     query(z.object({}), "select realtime.keep_messages($1, $2::json)", [topic, JSON.stringify(messages.map(entry))]);
+
+  /** So many messages, up to the one that goes past so many bytes. */
+  const some = (channelId: string, ttl: number, { order, limit, since, after }: MessagePage, bytes: number) => {
+    const [beyond, direction] = order === "newest" ? ["<", "desc"] : [">", "asc"];
+    const [sentAt, seq, id] = after ?? [null, null, null];
+    return query(
+      placed,
+      `with batch as (
+         select m.id, m.event_type, m.payload, m.sender_id, m.sent_at, coalesce(m.seq, 0) as seq,
+           coalesce(octet_length(m.payload::text), 0) as size
+         from realtime.messages m
+         where ${HELD} and ($4::timestamptz is null or m.sent_at >= $4) and ($5::timestamptz is null
+           or m.sent_at ${beyond}= $5 and (m.sent_at, coalesce(m.seq, 0), m.id) ${beyond} ($5, $6::bigint, $7::uuid))
+         order by m.sent_at ${direction}, 6 ${direction}, m.id ${direction} limit $3
+       )
+       select id, event_type, payload, sender_id, sent_at, size, json_build_array(sent_at::text, seq::text, id) as place
+       from (select *, row_number() over place as n, sum(size) over (place rows unbounded preceding) - size as before
+         from batch window place as (order by sent_at ${direction}, seq ${direction}, id ${direction})) numbered
+       where before < $8 order by n`,
+      [channelId, ttl, limit, isoTime(since), sentAt, seq, id, bytes],
+    );
+  };
 
   return {
     /** Keeps a private broadcast that has been sent already, for so many seconds (protocol.md §6.9). */
@@ -105,39 +128,23 @@ export function messageStore(query: Query) {
       ttl: number,
       { order, limit, since, after }: MessagePage,
     ): Promise<{ messages: ArchivedMessage[]; next: MessagePlace | undefined }> {
-      const [beyond, direction] = order === "newest" ? ["<", "desc"] : [">", "asc"];
-      const [sentAt, seq, id] = after ?? [null, null, null];
-      const message = (bytes: string, where: string) => `(
-        select m.id, m.event_type, m.payload, m.sender_id, m.sent_at, coalesce(m.seq, 0) as seq,
-          ${bytes} + coalesce(octet_length(m.payload::text), 0) as bytes
-        from realtime.messages m where ${HELD} and ${where}
-        order by m.sent_at ${direction}, coalesce(m.seq, 0) ${direction}, m.id ${direction} limit 1)`;
-      // One by one: of messages beyond the bytes of a page, not even their size is read.
-      const rows = await query(
-        placed,
-        `with recursive page as (
-           select 1 as n, first.* from ${message(
-             "0",
-             `m.sent_at >= coalesce($4::timestamptz, '-infinity') and ($5::timestamptz is null
-                or (m.sent_at, coalesce(m.seq, 0), m.id) ${beyond} ($5::timestamptz, $6::bigint, $7::uuid))`,
-           )} first
-           union all
-           select p.n + 1, following.* from page p, lateral ${message(
-             "p.bytes",
-             `m.sent_at >= coalesce($4::timestamptz, '-infinity')
-                and (m.sent_at, coalesce(m.seq, 0), m.id) ${beyond} (p.sent_at, p.seq, p.id)`,
-           )} following
-           where p.n <= $3 and p.bytes <= $8
-         )
-         select p.id, p.event_type, p.payload, p.sender_id, p.sent_at, p.bytes,
-           json_build_array(p.sent_at::text, p.seq::text, p.id) as place
-         from page p order by p.n`,
-        [channelId, ttl, limit, isoTime(since), sentAt, seq, id, MAX_PAGE_BYTES],
-      );
-      const messages = rows.slice(0, limit);
-      const last = messages.at(-1);
-      const full = rows.length > limit || (last !== undefined && last.bytes > MAX_PAGE_BYTES);
-      return { messages, next: full ? last?.place : undefined };
+      const found: z.infer<typeof placed>[] = [];
+      let bytes = MAX_PAGE_BYTES;
+      // To know how large a message is PostgreSQL must unpack it: few at first, more when they prove to be small.
+      for (let batch = FIRST_BATCH; found.length <= limit && bytes > 0; batch *= 4) {
+        const most = Math.min(batch, limit + 1 - found.length);
+        const rows = await some(
+          channelId,
+          ttl,
+          { order, limit: most, since, after: found.at(-1)?.place ?? after },
+          bytes,
+        );
+        found.push(...rows);
+        bytes -= rows.reduce((sum, { size }) => sum + size, 0);
+        if (rows.length < most && bytes > 0) return { messages: found, next: undefined };
+      }
+      const messages = found.slice(0, limit);
+      return { messages, next: messages.at(-1)?.place };
     },
 
     /** Totals of one channel, or (null) of all. */
