@@ -158,13 +158,13 @@ export const problems = {
     remedy: "Mend what `detail` names: it is the database's own message.",
   },
   unauthorized: {
-    title: "Not known",
+    title: "Unauthorized",
     status: 401,
     reconnect: false,
     remedy: "Send the service key, or a token of the role `service_role`, as `Authorization: Bearer` or `apikey`.",
   },
   forbidden: {
-    title: "Not allowed",
+    title: "Forbidden",
     status: 403,
     reconnect: false,
     remedy: "Use a key of the role that `detail` names.",

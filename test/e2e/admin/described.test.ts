@@ -1,4 +1,5 @@
 // The running server held to its own OpenAPI document: every operation is called, and every answer is as it says.
+import { createHash } from "node:crypto";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { DescribedClient, type Wish } from "../../support/described.ts";
@@ -17,6 +18,27 @@ beforeAll(async () => {
   api = new DescribedClient(stack, JSON.parse(await response.text()));
 });
 afterAll(() => stack?.stop());
+
+test("the reference names every operation, and needs nothing but itself", async () => {
+  const response = await fetch(`${stack.url}/admin/v1/reference`);
+  expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/html; charset=UTF-8"]);
+  const page = await response.text();
+  for (const id of api.operationIds) expect(page).toContain(`<article id="${id}"`);
+  const hashes = [...page.matchAll(/<(?:style|script)>(.*?)<\/(?:style|script)>/gs)].map(
+    ([, text = ""]) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`,
+  );
+  const policy = response.headers.get("content-security-policy");
+  expect(policy).toBe(
+    `default-src 'none'; style-src ${hashes[0]}; script-src ${hashes[1]}; ` +
+      "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  );
+  expect(page.match(/ (?:src|style|on\w+)=|href="(?!#|openapi\.json)|url\(|@import/g)).toBeNull();
+  for (const path of ["reference", "openapi.json"]) {
+    const first = await fetch(`${stack.url}/admin/v1/${path}`);
+    const headers = { "if-none-match": first.headers.get("etag") ?? "" };
+    expect((await fetch(`${stack.url}/admin/v1/${path}`, { headers })).status).toBe(304);
+  }
+});
 
 const town = { params: { channel: "town" } };
 const ann = { params: { channel: "town", user: "ann" } };
