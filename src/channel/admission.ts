@@ -1,4 +1,5 @@
 // Admission: who may be in a channel, and do what. The type of a registered channel decides, whatever the join says.
+import { withReason } from "../protocol/blocks.ts";
 import { reasonOf } from "../protocol/errors.ts";
 import { type Admission, type Joiner, NOT_CAPTURED, type Refusal } from "../protocol/link.ts";
 import { mayJoin, type Rights } from "../protocol/rights.ts";
@@ -34,9 +35,8 @@ export async function judge(
   access: ChannelAccess,
   { notBefore = 0, entering = false }: Asking = {},
 ): Promise<Admission> {
-  if (joiner.role !== "service_role" && access.isBanned(joiner.user)) {
-    return refuse(reasonOf("Unauthorized", "You are banned from this Channel"));
-  }
+  const ban = joiner.role === "service_role" ? undefined : access.banOf(joiner.user);
+  if (ban !== undefined) return refuse(reasonOf("Unauthorized", withReason("You are banned from this Channel", ban)));
   try {
     if (kind === "feed") return (await access.table()) !== null ? { ok: true } : refuse(NOT_CAPTURED);
     // First, where it is needed: its answer tells the registration too.

@@ -1,5 +1,7 @@
 // A channel: gives messages their order, keeps them in the ring, knows who is present, and tells its gateways.
+
 import type { Batch, BatchHeader, RowChange } from "../protocol/changes.ts";
+import { Due } from "../protocol/due.ts";
 import { isObject, parseJson } from "../protocol/json.ts";
 import { MAX_REPEATED, MAX_RESUME, MAX_RESUME_LENGTH, MAX_UNDER_WAY } from "../protocol/limits.ts";
 import {
@@ -22,7 +24,7 @@ import { Feed } from "./feed.ts";
 import { Listeners } from "./listeners.ts";
 import { Parcel } from "./parcel.ts";
 import type { ChannelPorts, Link } from "./ports.ts";
-import { Presence, withoutRefs } from "./presence.ts";
+import { Presence, whoIs, withoutRefs } from "./presence.ts";
 import { RecentIds } from "./recent-ids.ts";
 import { Ring } from "./ring.ts";
 import { Sequence } from "./sequence.ts";
@@ -49,6 +51,8 @@ export class Channel {
   readonly #links = new Map<string, Link>();
   /** Gateways whose sessions are tracked here and whose link is gone, with the time (unix ms) their grace ends. */
   readonly #missing = new Map<string, number>();
+  /** When to look at those, and at users tracked without a socket. */
+  readonly #due: Due;
   readonly #listeners: Listeners;
   readonly #feed: Feed;
   /** Row changes of one table are taken one batch after the other, however long it takes to judge them. */
@@ -69,6 +73,7 @@ export class Channel {
   constructor(name: ObjectName, ports: ChannelPorts, links: Iterable<Link>) {
     this.name = name;
     this.#ports = ports;
+    this.#due = new Due(ports.timers);
     this.#ring = new Ring(ports.store);
     this.archiving = new Archiving(this.#ring, ports);
     this.#sequence = new Sequence(ports.store, this.#ring.lastWritten, () => ports.id().slice(0, 8));
@@ -97,7 +102,7 @@ export class Channel {
   #miss(gateway: string): void {
     const until = this.#ports.timers.now() + GATEWAY_GRACE_MS;
     this.#missing.set(gateway, until);
-    this.#ports.timers.alarm(until);
+    this.#due.wish(until);
   }
 
   /** Takes what a gateway says. Resolves when it has been dealt with. */
@@ -437,7 +442,7 @@ export class Channel {
     const now = this.#ports.timers.now();
     const meta = { ...(metadata ?? this.#metadataOf(user)), status };
     this.#tell(this.presence.track({ key: user, user, session: null, gateway: null, meta }, now));
-    this.#ports.timers.alarm(now + this.#ports.presenceTimeoutMs);
+    this.#due.wish(now + this.#ports.presenceTimeoutMs);
   }
 
   #metadataOf(user: string): Record<string, unknown> {
@@ -448,12 +453,14 @@ export class Channel {
     return isObject(metadata) ? metadata : {};
   }
 
-  /** Marks a user tracked without a socket as offline. With a socket open they stay what the socket says. */
-  untrackUser(user: string, metadata: Record<string, unknown> | undefined): void {
+  /** Marks a user tracked without a socket as offline. False: with a socket open they stay what that says. */
+  untrackUser(user: string, metadata: Record<string, unknown> | undefined): boolean {
     const now = this.#ports.timers.now();
     const kept = metadata ?? this.#metadataOf(user);
     this.#tell(this.presence.drop((member) => member.session === null && member.user === user, now));
+    if (this.presence.list().some((member) => whoIs(member) === user)) return false;
     this.#ports.store.putSight({ user, metadata: JSON.stringify(kept), seenAt: now });
+    return true;
   }
 
   /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
@@ -479,8 +486,15 @@ export class Channel {
     this.archiving.skipTo(this.position.seq);
   }
 
-  /** What is due: sessions of gateways that stayed away, users tracked without a socket that fell silent. */
+  /** What is due, and whatever of the archive waits. */
   alarm(): void {
+    if (this.#due.take()) this.#endSilent();
+    // Whatever keeps it is tried again.
+    if (this.#ports.access.known() !== null) this.archiving.run().catch(() => {});
+  }
+
+  /** Ends sessions of gateways that stayed away, and users tracked without a socket that fell silent. */
+  #endSilent(): void {
     const now = this.#ports.timers.now();
     this.expire(this.#ports.presenceTimeoutMs);
     this.#tell(
@@ -497,9 +511,7 @@ export class Channel {
         .filter(({ session }) => session === null)
         .map(({ seenAt }) => seenAt + this.#ports.presenceTimeoutMs),
     ];
-    if (due.length > 0) this.#ports.timers.alarm(Math.min(...due));
-    // Whatever keeps it is tried again.
-    if (this.#ports.access.known() !== null) this.archiving.run().catch(() => {});
+    if (due.length > 0) this.#due.wish(due.reduce((first, at) => Math.min(first, at)));
   }
 }
 

@@ -120,6 +120,13 @@ export interface Registration {
   readonly limits: Partial<ChannelLimits>;
 }
 
+/** A user's ban from one channel. */
+export interface Ban {
+  /** Unix ms; null: for good. */
+  readonly until: number | null;
+  readonly reason: string | null;
+}
+
 /** What only PostgreSQL knows. Each throws when PostgreSQL is needed and away: the caller fails closed. */
 export interface ChannelAccess {
   /** How the name is registered; null for an open channel. */
@@ -133,8 +140,8 @@ export interface ChannelAccess {
    * nothing for others.
    */
   membership(joiner: Joiner, entering: boolean): Promise<Rights>;
-  /** Whether a user may not be here at all. */
-  isBanned(user: string | null): boolean;
+  /** What keeps a user out of this channel; undefined: nothing. */
+  banOf(user: string | null): Ban | undefined;
   /** Has the rights of these users, or of everybody, asked for anew. */
   forgetRights(users?: readonly string[]): void;
   /** The table of this feed; null when nobody captures it. */

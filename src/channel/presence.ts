@@ -100,6 +100,12 @@ export function withoutRefs(meta: Record<string, unknown>): Record<string, unkno
   return payload;
 }
 
+/** Who a member is: clients that track with an application key say it in what they track. */
+export function whoIs({ key, user, meta }: Pick<Tracked, "key" | "user" | "meta">): string {
+  const said = meta.user_id;
+  return typeof said === "string" && said !== "" ? said : (user ?? key);
+}
+
 function stateOf(members: Iterable<Member>): PresenceState {
   // Without a prototype: a key called `__proto__` is a key like any other.
   const state: PresenceState = Object.create(null);

@@ -124,6 +124,7 @@ broadcasts.post("/:topic/events/:event", async (c) => {
     case "sent":
       return c.body(null, 202);
     case "blocked":
+    case "banned":
     case "unauthorized":
       return c.json({ message: "Unauthorized" }, 403);
     case "rls_policy_error":

@@ -1,5 +1,5 @@
 // Control: what an administrator has done to the sockets of a gateway.
-import type { Block, BlockList } from "../protocol/blocks.ts";
+import { type Block, type BlockList, withReason } from "../protocol/blocks.ts";
 import { type Close, closes } from "../protocol/closes.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Membership } from "./membership.ts";
@@ -29,9 +29,8 @@ export function closeFor({ kind }: Block): Close {
 }
 
 /** What somebody is told who is blocked. */
-export function refusalFor({ kind, reason }: Block): string {
-  const what = kind === "user" ? "You are banned" : "Token has been revoked";
-  return reason === null ? what : `${what}: ${reason}`;
+export function refusalFor(block: Block): string {
+  return withReason(block.kind === "user" ? "You are banned" : "Token has been revoked", block);
 }
 
 /** Ends one socket. False: it is not here. */

@@ -4,6 +4,7 @@ import { Blocks } from "../protocol/blocks.ts";
 import type { Claims } from "../protocol/claims.ts";
 import { closes } from "../protocol/closes.ts";
 import { decodeFrame, encodeFrame, encodeReply } from "../protocol/codec.ts";
+import { Due } from "../protocol/due.ts";
 import { reasonOf } from "../protocol/errors.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
@@ -43,6 +44,8 @@ export class Gateway implements RoomEvents {
   /** Who has been told that a filter of theirs takes too long. */
   readonly #toldUndecided = new WeakSet<Membership>();
   readonly timers: Timers;
+  /** When to sweep next. */
+  readonly due: Due;
   readonly postgres: Postgres;
   readonly namedTables = new NamedTables(this);
   readonly #ports: GatewayPorts;
@@ -50,6 +53,7 @@ export class Gateway implements RoomEvents {
   constructor(ports: GatewayPorts) {
     this.#ports = ports;
     this.timers = ports.timers;
+    this.due = new Due(ports.timers);
     this.postgres = ports.postgres;
     this.#fanOut = new FanOut(
       (session, frame) => this.send(session, frame),
@@ -64,7 +68,7 @@ export class Gateway implements RoomEvents {
     this.sessions.set(record.id, this.#session(record, socket));
     this.#ports.store.putSession(record);
     this.#ports.tally.connected(this.sessions.size);
-    this.timers.alarm(this.now() + SWEEP_MS);
+    this.due.by(this.now() + SWEEP_MS);
   }
 
   #session(record: SessionRecord, socket: Socket): Session {
@@ -338,13 +342,13 @@ export class Gateway implements RoomEvents {
     };
   }
 
-  /** What is due no sooner than the next sweep is seen to by it. Others are woken for at whole seconds, many at once. */
+  /** What is due no sooner than the next sweep is seen to by it. */
   wakeFor(waiting: readonly Waiting[]): void {
     for (const { retryAt } of waiting) if (retryAt < this.timers.now() + SWEEP_MS) this.wakeAt(retryAt);
   }
 
   wakeAt(time: number): void {
-    this.timers.alarm(Math.ceil(time / 1_000) * 1_000);
+    this.due.wish(time);
   }
 
   #subscribe(membership: Membership, binding: Binding): void {
@@ -468,10 +472,11 @@ export class Gateway implements RoomEvents {
     this.#ports.store.deleteSession(id);
   }
 
-  /** See `sweep`. */
+  /** See `sweep`. Of alarms that ring for others nothing comes. */
   alarm(): void {
+    if (!this.due.take()) return;
     sweep(this);
-    if (this.sessions.size > 0) this.timers.alarm(this.now() + SWEEP_MS);
+    if (this.sessions.size > 0) this.due.by(this.now() + SWEEP_MS);
   }
 
   // What rooms tell.

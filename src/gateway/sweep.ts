@@ -64,7 +64,7 @@ function membershipsOf({ topics }: Session): Membership[] {
 /** Has the gateway woken when a token expires before the next sweep. */
 export function watchExpiry(gateway: Gateway, { claims }: Membership): void {
   const expiresAt = (claims.exp ?? Number.POSITIVE_INFINITY) * 1000;
-  if (expiresAt < gateway.now() + SWEEP_MS) gateway.timers.alarm(expiresAt);
+  if (expiresAt < gateway.now() + SWEEP_MS) gateway.due.wish(expiresAt);
 }
 
 /** Seconds since a token has expired, at `now` (unix ms); negative before that. */

@@ -10,6 +10,11 @@ export interface Block {
   readonly reason: string | null;
 }
 
+/** What somebody is told who is kept out: with the reason, where one was given. */
+export function withReason(what: string, { reason }: { readonly reason: string | null }): string {
+  return reason === null ? what : `${what}: ${reason}`;
+}
+
 /** All blocks that stand. Of two lists the one of the higher revision counts, whichever arrives last. */
 export interface BlockList {
   readonly revision: number;
@@ -22,6 +27,11 @@ export const MAX_BLOCKS = 10_000;
 export class Blocks {
   #revision = 0;
   #blocks = new Map<string, Block>();
+
+  /** Of the list that counts; 0: none has been heard of. */
+  get revision(): number {
+    return this.#revision;
+  }
 
   /** Takes the blocks that stand now in place of those before; a list that was overtaken by a newer one is ignored. */
   set({ revision, blocks }: BlockList): void {

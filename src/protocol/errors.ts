@@ -175,6 +175,12 @@ export const problems = {
     reconnect: false,
     remedy: "Make the sender a member of the channel first, or send without a sender.",
   },
+  banned: {
+    title: "Banned",
+    status: 403,
+    reconnect: false,
+    remedy: "Lift the sender's ban with `nself realtime unban`, or send without a sender.",
+  },
   not_found: {
     title: "Not found",
     status: 404,

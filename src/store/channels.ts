@@ -132,16 +132,6 @@ export function channelStore(query: Query) {
       return gone.length > 0;
     },
 
-    /** Whether a user is a member of a channel, in any role. */
-    async isMember(channelId: string, user: string): Promise<boolean> {
-      const rows = await query(
-        z.object({ id: z.string() }),
-        "select id from realtime.channel_members where channel_id = $1::uuid and user_id = $2",
-        [channelId, user],
-      );
-      return rows.length > 0;
-    },
-
     /** Counts the members of a channel (null: of all, each user once) who are not among `users`. */
     async countMembersBesides(channelId: string | null, users: string[]): Promise<number> {
       const [row] = await query(

@@ -121,6 +121,20 @@ test("AC-211: whoever is not a member cannot be the sender in a private channel;
   expect(await nself(["broadcast", "secret", "e", "{}", "ann"])).toMatchObject({ code: 0 });
 });
 
+test("AC-211 AC-213: a sender is held to what holds for their sockets: membership of a presence channel, and bans", async () => {
+  await nself(["channel", "create", "pub", "presence"]);
+  const send = (channel: string, user: string) => nself(["broadcast", channel, "e", "{}", user]);
+  expect(await send("pub", "pia")).toMatchObject({ code: 1, stderr: expect.stringContaining("not a member") });
+  await nself(["channel", "join", "pub", "pia"]);
+  expect(await send("pub", "pia")).toMatchObject({ code: 0 });
+  await nself(["ban", "pia", "pub"]);
+  expect(await send("pub", "pia")).toMatchObject({ code: 1, stderr: expect.stringContaining("banned") });
+  await nself(["ban", "quin"]);
+  expect(await send("general", "quin")).toMatchObject({ code: 1, stderr: expect.stringContaining("banned") });
+  await nself(["unban", "quin"]);
+  expect(await send("general", "quin")).toMatchObject({ code: 0 });
+});
+
 test("AC-120 AC-121 AC-124: messages come newest first, 50 unless asked, with the documented keys", async () => {
   await nself(["channel", "create", "busy"]);
   for (let n = 0; n < 52; n++) {

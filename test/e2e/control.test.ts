@@ -1,10 +1,11 @@
 // Control as clients feel it: disconnecting, kicking, banning and revoking, at once and on every gateway.
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import WebSocket from "ws";
 import * as z from "zod";
 import { admin } from "../support/admin.ts";
 import { Clients, eventually, join, oneClientAGateway, uniqueName } from "../support/clients.ts";
 import { Peers } from "../support/peers.ts";
+import { RawSocket } from "../support/raw-socket.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 
 let stack: TestStack;
@@ -103,4 +104,67 @@ test("a revoked token ends what it opened and opens nothing more; the user's oth
   expect(await revoked.end).toBe(4004);
   expect(other.socket.readyState).toBe(WebSocket.OPEN);
   expect(await (await open({ sub: "oli", jti: "t1" })).end).toBe(403);
+});
+
+describe.each([
+  ["banned", (user: string) => admin(stack, "PUT", `/users/${user}/ban`, {})],
+  ["revoked", (user: string) => admin(stack, "POST", "/tokens/revoke", { jti: `token of ${user}` })],
+])("%s", (what, block) => {
+  const tokenOf = (user: string) => peers.token(600, { sub: user, jti: `token of ${user}` });
+  const refusal = what === "banned" ? "You are banned" : "Token has been revoked";
+
+  /** A socket of nobody's, on which somebody joins with a token of their own. */
+  async function joinAs(user: string, name: string) {
+    const socket = await RawSocket.open(stack.url, { key: stack.anonKey });
+    const access_token = await tokenOf(user);
+    const reply = await socket.ask(`realtime:${name}`, "phx_join", { config: {}, access_token });
+    return { socket, reply };
+  }
+
+  test("a token that a channel was joined with is put out of it, and joins no more; its socket goes on", async () => {
+    const [name, user] = [uniqueName("room"), uniqueName("user")];
+    const { socket, reply } = await joinAs(user, name);
+    expect(reply.status).toBe("ok");
+    await block(user);
+    const [close] = await socket.until("the close", 1, ({ event }) => event === "phx_close");
+    expect(close?.topic).toBe(`realtime:${name}`);
+    const again = await joinAs(user, name);
+    expect(again.reply).toEqual({ status: "error", response: { reason: `Unauthorized: ${refusal}` } });
+    expect(await socket.join(`realtime:${uniqueName("room")}`)).toMatchObject({ status: "ok" });
+    for (const one of [socket, again.socket]) one.close();
+  });
+
+  test("a token that a channel is joined with, or given, after a restart of the edge is refused", async () => {
+    const [name, user] = [uniqueName("room"), uniqueName("user")];
+    await block(user);
+    await stack.killEdge();
+    const { socket, reply } = await joinAs(user, name);
+    expect(reply).toEqual({ status: "error", response: { reason: `Unauthorized: ${refusal}` } });
+    const { status } = await socket.join(`realtime:${name}`);
+    expect(status).toBe("ok");
+    socket.send(null, "9", `realtime:${name}`, "access_token", { access_token: await tokenOf(user) });
+    const [told] = await socket.until(
+      "why",
+      1,
+      ({ event, payload }) => event === "system" && payload.status === "error",
+    );
+    expect(told?.payload.message).toBe(`Unauthorized: ${refusal}`);
+    await socket.until("the close", 1, ({ event }) => event === "phx_close");
+    socket.close();
+  });
+
+  test("broadcasts over HTTP are refused", async () => {
+    const [name, user] = [uniqueName("room"), uniqueName("user")];
+    const token = await tokenOf(user);
+    const post = async (path: string, body: object) => {
+      const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+      const request = { method: "POST", headers, body: JSON.stringify(body) };
+      return (await fetch(`${stack.url}/api/broadcast${path}`, request)).status;
+    };
+    const single = () => post(`/${name}/events/x`, {});
+    expect(await single()).toBe(202);
+    await block(user);
+    expect(await single()).toBe(403);
+    expect(await post("", { messages: [{ topic: name, event: "x", payload: {} }] })).toBe(403);
+  });
 });

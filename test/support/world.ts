@@ -123,7 +123,7 @@ const openAccess: ChannelAccess = {
   known: () => null,
   rights: async () => noRights,
   membership: async () => allRights,
-  isBanned: () => false,
+  banOf: () => undefined,
   forgetRights: () => {},
   table: async () => ({ columns: [], primaryKey: [] }),
 };

@@ -230,7 +230,7 @@ test.each([
   world.access = {
     ...world.access,
     registration: async () => ({ type, limits: {} }),
-    isBanned: (user) => what === "banned" && isBob(user),
+    banOf: (user) => (what === "banned" && isBob(user) ? { until: null, reason: null } : undefined),
     membership: async ({ user }) => (isBob(user) ? noRights : allRights),
   };
   tokens.set("ann", person("ann", { again: true }));

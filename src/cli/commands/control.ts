@@ -81,6 +81,7 @@ async function ban(user: string, channel: string | undefined, given: Terms): Pro
   const json = { ...(channel === undefined ? {} : { channel }), ...wish(given) };
   const made = await answer(admin().users[":user"].ban.$put({ param: { user: segment(user) }, json }));
   success(`Banned: ${user}${channel === undefined ? "" : ` from ${made.channel}`}, ${end(made.until)}`);
+  if (!made.used) warning(`no channel "${made.channel}" is registered, and nobody uses an open one of that name`);
 }
 
 function wish({ for: seconds, reason }: Terms) {

@@ -3,9 +3,11 @@ import { Hono } from "hono";
 import * as z from "zod";
 import type { Block } from "../../protocol/blocks.ts";
 import { roomObject } from "../../protocol/topics.ts";
+import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { heldBy } from "./connections.ts";
 import { MAX_PAGE, pageFields, pageOf } from "./cursor.ts";
 import { body, name, path, query, reference, time, userPath } from "./input.ts";
+import { isUsed } from "./objects.ts";
 import { operation } from "./operation.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
@@ -22,6 +24,7 @@ const answers = {
   ban: z.object({
     user_id: z.string(),
     channel: z.string().nullable(),
+    used: z.boolean().meta({ description: "false: nobody knows a channel of that name, it may be a slip" }),
     until: time.nullable().meta({ description: "null: for good" }),
     reason: z.string().nullable(),
   }),
@@ -99,8 +102,8 @@ export const control = new Hono<AdminEnv>()
       const { ports } = c.var;
       const { channel, reason = "You were removed by an administrator" } = c.req.valid("json");
       const { user } = c.req.valid("param");
-      const slug = channel === undefined ? undefined : await slugOf(ports, channel);
-      const counts = await heldBy(ports, (holder) => holder.kick(user, slug, reason));
+      const { slug } = await scopeOf(ports, channel);
+      const counts = await heldBy(ports, (holder) => holder.kick(user, slug ?? undefined, reason));
       return c.json({ user_id: user, connections: counts.reduce((sum, count) => sum + count, 0) });
     },
   )
@@ -114,19 +117,21 @@ export const control = new Hono<AdminEnv>()
       const { user } = c.req.valid("param");
       const { channel, seconds, reason = null } = c.req.valid("json");
       const until = seconds === undefined ? null : Date.now() + seconds * 1_000;
-      const slug = channel === undefined ? null : await slugOf(ports, channel);
+      const { slug, isRegistered } = await scopeOf(ports, channel);
+      // A ban may well come before its channel; a name that nobody knows is more likely a slip, which should show.
+      const used = slug === null || isRegistered || (await mayBeUsed(ports, slug));
       if (slug === null) await block(ports, { kind: "user", id: user, until, reason });
-      else if (!(await eachRoom(ports, slug, (room) => room.ban(user, until))).every(Boolean)) {
+      else if (!(await eachRoom(ports, slug, (room) => room.ban(user, { until, reason }))).every(Boolean)) {
         throw new Problem("conflict", `channel "${slug}" has as many bans as it may: lift one first`);
       }
-      return c.json({ user_id: user, channel: slug, until: timeOf(until), reason });
+      return c.json({ user_id: user, channel: slug, used, until: timeOf(until), reason });
     },
   )
   .delete("/users/:user/ban", operations.unban, userPath, query(scope), async (c) => {
     const { ports } = c.var;
     const { user } = c.req.valid("param");
     const { channel } = c.req.valid("query");
-    const slug = channel === undefined ? null : await slugOf(ports, channel);
+    const { slug } = await scopeOf(ports, channel);
     const lifted =
       slug === null
         ? [await ports.directory().unblock("user", user)]
@@ -157,15 +162,35 @@ async function block(ports: AdminPorts, block: Block): Promise<void> {
   }
 }
 
-async function bansOf(ports: AdminPorts, reference: string): Promise<Block[]> {
-  const slug = await slugOf(ports, reference);
-  const bans = new Map((await eachRoom(ports, slug, (room) => room.bans())).flatMap((bans) => Object.entries(bans)));
-  return [...bans].map(([id, until]) => ({ kind: "user", id, until, reason: null }));
+/** What a command is about: a channel, registered or open, by the name under which sockets know it; or (null) everything. */
+interface Scope {
+  readonly slug: string | null;
+  readonly isRegistered: boolean;
 }
 
-/** The name under which sockets know a channel, registered or open. */
-async function slugOf(ports: AdminPorts, reference: string): Promise<string> {
-  return (await ports.store.channels.find(reference))?.slug ?? reference;
+/** Bans hold in the channels' own objects: while PostgreSQL is away they are made too, by slug alone. */
+async function scopeOf(ports: AdminPorts, channel: string | undefined): Promise<Scope> {
+  if (channel === undefined) return { slug: null, isRegistered: false };
+  try {
+    const found = await ports.store.channels.find(channel);
+    return { slug: found?.slug ?? channel, isRegistered: found !== undefined };
+  } catch (error) {
+    if (!(error instanceof StoreUnavailable || error instanceof StoreNotReady)) throw error;
+    return { slug: channel, isRegistered: false };
+  }
+}
+
+/** Whether somebody uses an open channel; where that cannot be said, it is no slip. */
+function mayBeUsed(ports: AdminPorts, slug: string): Promise<boolean> {
+  return isUsed(ports, slug, ports.channel(roomObject(slug, false))).catch(() => true);
+}
+
+async function bansOf(ports: AdminPorts, reference: string): Promise<Block[]> {
+  const { slug } = await scopeOf(ports, reference);
+  const bans = new Map(
+    (await eachRoom(ports, slug ?? reference, (room) => room.bans())).flatMap((bans) => Object.entries(bans)),
+  );
+  return [...bans].map(([id, ban]) => ({ kind: "user", id, ...ban }));
 }
 
 function eachRoom<Answer>(

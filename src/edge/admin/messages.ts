@@ -2,16 +2,15 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
-import type { RegisteredChannel } from "../../store/channels.ts";
 import { type ArchivedMessage, type MessagePage, messagePlace } from "../../store/messages.ts";
-import type { StoredMessage } from "../objects/rpc.ts";
+import type { StoredMessage, Unposted } from "../objects/rpc.ts";
 import { tuning } from "../settings.ts";
 import { cursorIn, pageFields, tellNext } from "./cursor.ts";
 import { onceOf, refuseReuse } from "./idempotency.ts";
 import { body, channelPath, MAX_NAME_LENGTH, name, query, time, userId } from "./input.ts";
-import { archived, findRoom, isPrivate } from "./objects.ts";
+import { archived, findRoom } from "./objects.ts";
 import { operation } from "./operation.ts";
-import type { AdminEnv, AdminPorts } from "./ports.ts";
+import type { AdminEnv } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { parseTime } from "./time.ts";
 
@@ -61,7 +60,7 @@ const operations = {
     summary: "Send a message to everybody on a channel",
     answers: { 201: sent },
     headers,
-    problems: ["not_found", "not_a_member"],
+    problems: ["not_found", "not_a_member", "banned", "conflict"],
     commands: ["broadcast"],
   }),
   list: operation({
@@ -88,13 +87,14 @@ export const messages = new Hono<AdminEnv>()
         `payload: larger than the limit of ${most / 1_000_000} MB of JSON (REALTIME_MAX_PAYLOAD)`,
       );
     }
-    const { registered, object } = await findRoom(ports, c.req.valid("param").channel);
-    if (sender !== undefined && registered !== undefined) await requireMember(ports, registered, sender);
+    const { channel } = c.req.valid("param");
+    const { registered, object } = await findRoom(ports, channel);
     const published = await object.publish(
       { event, payload: text, ...(sender === undefined ? {} : { sender }) },
       await onceOf(c),
     );
     if (published === "key_reused") refuseReuse();
+    if ("reason" in published) throw unpublished(published, sender, registered?.slug ?? channel);
     c.header(CHANNEL_HEADER, registered === undefined ? "open" : "registered");
     const view: z.infer<typeof sent> = { id: published.id, position: published.position };
     return c.json(view, 201);
@@ -126,13 +126,20 @@ export const messages = new Hono<AdminEnv>()
     return c.json(messages.map(messageView));
   });
 
-/** Throws `not_a_member` when a message to a private channel would come from somebody who may not write there. */
-async function requireMember(ports: AdminPorts, channel: RegisteredChannel, sender: string): Promise<void> {
-  if (!isPrivate(channel) || (await ports.store.channels.isMember(channel.id, sender))) return;
-  throw new Problem(
-    "not_a_member",
-    `sender: "${sender}" is not a member of the ${channel.type} channel "${channel.slug}"`,
-  );
+/** The problem of a message that its sender may not send. */
+function unpublished({ reason }: Unposted, sender: string | undefined, channel: string): Problem {
+  switch (reason) {
+    case "blocked":
+      return new Problem("banned", `sender: "${sender}" is banned`);
+    case "banned":
+      return new Problem("banned", `sender: "${sender}" is banned from the channel "${channel}"`);
+    case "unauthorized":
+      return new Problem("not_a_member", `sender: "${sender}" is not a member of the channel "${channel}"`);
+    case "rls_policy_error":
+      return new Problem("conflict", `a policy on realtime.messages raised an error for the sender "${sender}"`);
+    default:
+      return new Problem("store_unavailable", `PostgreSQL does not answer: whether "${sender}" may send is not known`);
+  }
 }
 
 function timeOf(since: string): number {

@@ -7,7 +7,7 @@ import type { AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 
 /** True when only members (and the service) may join: the channel lives in the private room of its name. */
-export function isPrivate(channel: RegisteredChannel): boolean {
+function isPrivate(channel: RegisteredChannel): boolean {
   return channel.type === "private" || channel.type === "direct";
 }
 
@@ -58,7 +58,8 @@ export async function findRoom(
   );
 }
 
-async function isUsed(ports: AdminPorts, sub: string, object: ChannelRpc): Promise<boolean> {
+/** Whether an open channel has been used: it holds messages, or somebody is in it. */
+export async function isUsed(ports: AdminPorts, sub: string, object: ChannelRpc): Promise<boolean> {
   const { messages: said } = await object.history({ limit: 1, order: "newest" });
   return said.length > 0 || (await openConnections(ports)).some(({ channels }) => channels.includes(sub));
 }

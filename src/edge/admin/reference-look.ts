@@ -65,6 +65,7 @@ find.addEventListener("input", () => {
   const words = find.value.toLowerCase().split(/\\s+/);
   for (const entry of entries) entry.hidden = !words.every((word) => entry.dataset.words.includes(word));
   for (const group of groups) group.hidden = !group.querySelector("[data-words]:not([hidden])");
+  document.querySelector("article:not([hidden])")?.scrollIntoView();
 });
 addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target === find) return;

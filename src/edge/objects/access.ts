@@ -1,5 +1,5 @@
 // What only PostgreSQL knows of a channel, kept by its object so that few joins have to ask.
-import type { ChannelAccess, ChannelStore, Registration } from "../../channel/ports.ts";
+import type { Ban, ChannelAccess, ChannelStore, Registration } from "../../channel/ports.ts";
 import { limitsOf } from "../../protocol/limits.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import { allRights, noRights, type Rights } from "../../protocol/rights.ts";
@@ -69,8 +69,8 @@ export class CachedAccess implements ChannelAccess {
     return isIn ? allRights : noRights;
   }
 
-  isBanned(user: string | null): boolean {
-    return this.bans.has(user);
+  banOf(user: string | null): Ban | undefined {
+    return this.bans.of(user);
   }
 
   forgetRights(users?: readonly string[]): void {

@@ -120,7 +120,7 @@ export class SqliteChannelStore implements ChannelStore {
 }
 
 /** A text in parts that each fit a row; none begins in the middle of a character. */
-function partsOf(text: string): string[] {
+export function partsOf(text: string): string[] {
   if (text.length <= MAX_PART_LENGTH) return [text];
   const parts: string[] = [];
   for (let at = 0; at < text.length; ) {

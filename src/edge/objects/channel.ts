@@ -2,7 +2,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { isPrivateType, judge } from "../../channel/admission.ts";
 import { Channel as ChannelCore } from "../../channel/channel.ts";
-import type { Link } from "../../channel/ports.ts";
+import type { Ban, Link } from "../../channel/ports.ts";
 import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
@@ -12,8 +12,7 @@ import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { isOfCode } from "../../protocol/errors.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
-import { type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
-import type { Position } from "../../protocol/positions.ts";
+import { type Admission, type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
 import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
@@ -22,6 +21,7 @@ import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
 import { Answers, answerTables } from "./answers.ts";
+import { blockTables, KeptBlocks } from "./block-store.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
@@ -37,6 +37,7 @@ import type {
   PostedMessage,
   PresenceEntry,
   PresenceStatus,
+  Published,
   Sender,
   StoredMessage,
   Unposted,
@@ -83,6 +84,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #teller: Teller;
   readonly #holder: Holder;
   readonly #answers: Answers;
+  readonly #keptBlocks: KeptBlocks;
   readonly #sockets = new WeakMap<WebSocket, Known>();
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -91,13 +93,15 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const name = parseObjectName(this.#objectName);
     if (name === undefined) throw new Error(`"${this.#objectName}" names no channel`);
     const timers = this.#timers;
-    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables, ...answerTables]);
+    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables, ...blockTables, ...answerTables]);
     this.#answers = new Answers(tables);
+    this.#keptBlocks = new KeptBlocks(tables);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store);
     this.#holder = new Holder(ctx, async (holds) => {
-      const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds);
-      if (holds) enforce(this.#clients, blocks);
+      const { revision } = this.#clients.blocks;
+      const blocks = await env.DIRECTORY.getByName("directory").report("channel", this.#objectName, holds, revision);
+      if (holds && blocks !== null) this.#enforce(blocks);
     });
     this.#core = new ChannelCore(
       name,
@@ -132,7 +136,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
           ? this.#ownLink(events)
           : openLink(env.CHANNEL, object, DIRECT + this.#objectName, events),
     });
-    // What is to be kept out is in memory alone.
+    enforce(this.#clients, this.#keptBlocks.list);
+    // There may be newer ones.
     if (this.#clients.sessions.size > 0) this.#holder.tell(true);
   }
 
@@ -241,42 +246,66 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   async publish(
     message: { event: string; payload: string; sender?: string },
     once?: Once,
-  ): Promise<{ id: string; position: Position } | "key_reused"> {
-    const known = once && this.#answers.find(once);
-    if (known === "key_reused") return known;
-    if (known !== undefined) return JSON.parse(known.answer);
+  ): Promise<Published | Unposted | "key_reused"> {
     const { event, payload, sender = null } = message;
+    const known = this.#published(once);
+    if (known !== undefined) return known;
+    if (sender !== null) {
+      const role = "authenticated";
+      const judged = await this.#judge({
+        role,
+        user: sender,
+        principal: { claims: { sub: sender, role }, headers: {} },
+      });
+      if ("reason" in judged) return judged;
+    }
+    // While it was judged the same may have come again. From here on nothing is awaited: both are kept, or neither.
+    const meanwhile = this.#published(once);
+    if (meanwhile !== undefined) return meanwhile;
     const sent = this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
-    // Nothing is awaited between the two: either both are kept, or neither.
     if (once !== undefined) this.#answers.keep(once, JSON.stringify(sent));
     return sent;
+  }
+
+  /** What was published with that key. */
+  #published(once: Once | undefined): Published | "key_reused" | undefined {
+    const known = once && this.#answers.find(once);
+    return typeof known === "object" ? JSON.parse(known.answer) : known;
+  }
+
+  /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
+  async post(sender: Sender, { event, payload, persist }: PostedMessage): Promise<Unposted | null> {
+    const judged = await this.#judge(sender);
+    if ("reason" in judged) return judged;
+    const most = judged.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
+    if (exceeds(payload, most)) return { reason: "payload_size_exceeded" };
+    const body = broadcastBody(event, payload);
+    const { id } = this.#core.publish({ name: event, body, sender: sender.user });
+    const { persistence } = (judged.rights ?? allRights).write;
+    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist.ttl);
+    return null;
+  }
+
+  /** What somebody may do who has no socket here and wants to send, or why they may not send. */
+  async #judge(sender: Sender): Promise<Unposted | Extract<Admission, { ok: true }>> {
+    const { role, user, principal } = sender;
+    const admission = await judge(this.#name, { session: "", ...sender }, this.#access);
+    // Only now: a block may have come while PostgreSQL was asked.
+    await this.#blocksKnown();
+    if (this.#clients.blocks.of({ role, user, all: principal.claims }, Date.now())) return { reason: "blocked" };
+    if (!admission.ok) {
+      const reason = isOfCode("Unauthorized", admission.reason) ? "banned" : "unavailable";
+      return { reason, ...(admission.moved && { moved: admission.moved }) };
+    }
+    const { broadcast } = (admission.rights ?? allRights).write;
+    if (broadcast === "granted") return admission;
+    return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
   }
 
   /** Resolves once the directory tells this object of every block; it lets go of that when nobody has come for a while. */
   async #blocksKnown(): Promise<void> {
     this.#timers.alarm(Date.now() + SWEEP_MS);
     await this.#holder.ready();
-  }
-
-  /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
-  async post(sender: Sender, { event, payload, persist }: PostedMessage): Promise<Unposted | null> {
-    const admission = await judge(this.#name, { session: "", ...sender }, this.#access);
-    // Only now: a block may have come while PostgreSQL was asked.
-    await this.#blocksKnown();
-    const { role, user, principal } = sender;
-    if (this.#clients.blocks.of({ role, user, all: principal.claims }, Date.now())) return { reason: "blocked" };
-    if (!admission.ok) {
-      const reason = isOfCode("Unauthorized", admission.reason) ? "unauthorized" : "unavailable";
-      return { reason, ...(admission.moved && { moved: admission.moved }) };
-    }
-    const { broadcast, persistence } = (admission.rights ?? allRights).write;
-    if (broadcast !== "granted") return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
-    const most = admission.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
-    if (exceeds(payload, most)) return { reason: "payload_size_exceeded" };
-    const body = broadcastBody(event, payload);
-    const { id } = this.#core.publish({ name: event, body, sender: user });
-    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist.ttl);
-    return null;
   }
 
   /** Keeps a message in the database. It was sent and is in the ring, so a database that is away is only noted. */
@@ -311,15 +340,16 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return { messages, more: false };
   }
 
-  async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void> {
+  async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean> {
     const { user, status, metadata } = entry;
-    if (status === "offline") this.#core.untrackUser(user, metadata);
-    else this.#core.trackUser(user, status, metadata);
     this.#holder.tell(true);
+    if (status === "offline") return this.#core.untrackUser(user, metadata);
+    this.#core.trackUser(user, status, metadata);
+    return true;
   }
 
-  async ban(user: string, until: number | null): Promise<boolean> {
-    const added = this.#access.bans.add(user, until);
+  async ban(user: string, ban: Ban): Promise<boolean> {
+    const added = this.#access.bans.add(user, ban);
     if (added) this.#core.reauthorize([user]);
     return added;
   }
@@ -328,7 +358,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return this.#access.bans.delete(user);
   }
 
-  async bans(): Promise<Record<string, number | null>> {
+  async bans(): Promise<Record<string, Ban>> {
     return this.#access.bans.standing;
   }
 
@@ -349,7 +379,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const before: Told | null | undefined = kept === undefined ? undefined : JSON.parse(kept);
     this.#store.set("told", JSON.stringify(told));
     if (told === null) {
-      this.#access.bans.clear();
+      // Those of an open channel are nobody's who has deleted it.
+      if (before) this.#access.bans.clear();
       if (before !== null) this.#core.clear("The channel was deleted", false);
     } else if (before && before.id !== told.id) this.#core.clear("The channel was deleted and made again", true);
     else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {
@@ -370,7 +401,13 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async enforce(blocks: BlockList): Promise<void> {
+    this.#enforce(blocks);
+  }
+
+  #enforce(blocks: BlockList): void {
+    if (blocks.revision <= this.#clients.blocks.revision) return;
     enforce(this.#clients, blocks);
+    this.#keptBlocks.put(blocks);
   }
 
   async closeSilent(ms: number): Promise<number> {

@@ -31,12 +31,15 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #underWay = new Map<string, number>();
   readonly #counters = new Counters(this.#tables);
 
-  /** An object holds something now, or nothing any more. It is told what to keep out, and from then on every change. */
-  report(kind: "gateway" | "channel", name: string, holds: boolean): BlockList {
+  /**
+   * An object holds something now, or nothing any more. It is told what to keep out, unless it has heard of that revision
+   * (null), and from then on every change.
+   */
+  report(kind: "gateway" | "channel", name: string, holds: boolean, revision: number): BlockList | null {
     if (holds) this.#timers.alarm(Date.now() + HOUR_MS);
     if (holds) this.#tables.write("INSERT OR REPLACE INTO holders (kind, name) VALUES (?, ?)", kind, name);
     else this.#tables.erase("DELETE FROM holders WHERE kind = ? AND name = ?", kind, name);
-    return this.#blockList();
+    return revision === this.#revision ? null : this.#blockList();
   }
 
   /** Once an hour, while anything lives: messages whose time is over. */
@@ -129,13 +132,16 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   }
 
   #blockList(): BlockList {
-    const [row] = this.#tables.read<{ revision: number }>("SELECT revision FROM block_revision");
-    return { revision: row?.revision ?? 0, blocks: this.#blocks() };
+    return { revision: this.#revision, blocks: this.#blocks() };
+  }
+
+  get #revision(): number {
+    return this.#tables.read<{ revision: number }>("SELECT revision FROM block_revision")[0]?.revision ?? 0;
   }
 
   /** By the clock, so that it never falls behind what objects have heard: not even if this object's storage is lost. */
   #revise(): void {
-    const revision = Math.max(Date.now(), this.#blockList().revision + 1);
+    const revision = Math.max(Date.now(), this.#revision + 1);
     this.#tables.write("INSERT OR REPLACE INTO block_revision (id, revision) VALUES (1, ?)", revision);
   }
 
@@ -184,8 +190,7 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     const set = await this.#askChannels(async (channel) => {
       const entry = (await channel.presence()).find(({ key }) => key === user);
       if (entry === undefined || entry.status === "offline") return 0;
-      await channel.track({ user, status: "offline" });
-      return 1;
+      return (await channel.track({ user, status: "offline" })) ? 1 : 0;
     });
     return sum(set);
   }

@@ -5,6 +5,7 @@ import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
 import type { BlockList } from "../../protocol/blocks.ts";
 import type { Env } from "../env.ts";
+import { blockTables, KeptBlocks } from "./block-store.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway } from "./clients.ts";
 import { Holder } from "./holder.ts";
 import type { ConnectionEntry, GatewayRpc } from "./rpc.ts";
@@ -18,6 +19,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   readonly #name: string;
   readonly #core: GatewayCore;
   readonly #holder: Holder;
+  readonly #keptBlocks: KeptBlocks;
   readonly #teller: Teller;
   readonly #sockets = new WeakMap<WebSocket, ClientAttachment>();
 
@@ -25,20 +27,24 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
     super(ctx, env);
     this.#name = ctx.id.name ?? ctx.id.toString();
     this.#holder = new Holder(ctx, async (holds) => {
-      const blocks = await env.DIRECTORY.getByName("directory").report("gateway", this.#name, holds);
-      if (holds) enforce(this.#core, blocks);
+      const { revision } = this.#core.blocks;
+      const blocks = await env.DIRECTORY.getByName("directory").report("gateway", this.#name, holds, revision);
+      if (holds && blocks !== null) this.#enforce(blocks);
     });
     const timers = objectTimers(ctx);
+    const tables = new Tables(ctx.storage.sql, [...sessionTables, ...blockTables]);
+    this.#keptBlocks = new KeptBlocks(tables);
     this.#teller = new Teller(timers, (tallied) => env.DIRECTORY.getByName("directory").count(this.#name, tallied));
     this.#core = makeGateway(ctx, env, {
       name: this.#name,
       timers,
       tally: this.#teller.tally,
-      tables: new Tables(ctx.storage.sql, sessionTables),
+      tables,
       blocksKnown: () => this.#holder.ready(),
       openLink: (object, events) => openLink(env.CHANNEL, object, this.#name, events),
     });
-    // What is to be kept out is in memory alone.
+    enforce(this.#core, this.#keptBlocks.list);
+    // There may be newer ones.
     if (this.#core.sessions.size > 0) this.#holder.tell(true);
   }
 
@@ -94,7 +100,13 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
   }
 
   async enforce(blocks: BlockList): Promise<void> {
+    this.#enforce(blocks);
+  }
+
+  #enforce(blocks: BlockList): void {
+    if (blocks.revision <= this.#core.blocks.revision) return;
     enforce(this.#core, blocks);
+    this.#keptBlocks.put(blocks);
   }
 
   async closeSilent(ms: number): Promise<number> {

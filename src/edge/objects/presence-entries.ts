@@ -1,6 +1,6 @@
 // Presence as the admin API shows it: a line a user, from tracked members and from last sights.
 import type { MemberRow, SightRow } from "../../channel/ports.ts";
-import { withoutRefs } from "../../channel/presence.ts";
+import { whoIs, withoutRefs } from "../../channel/presence.ts";
 import { isObject, parseJson } from "../../protocol/json.ts";
 import type { PresenceEntry, PresenceStatus } from "./rpc.ts";
 
@@ -21,10 +21,11 @@ export function presenceEntries(
     const { status: _, ...rest } = objectOf(parseJson(metadata));
     entries.set(user, { key: user, channel, status: "offline", metadata: rest, lastSeen: seenAt });
   }
-  for (const { key, user, session, meta, seenAt } of members) {
+  for (const member of members) {
+    const { session, meta, seenAt } = member;
     const { status: said, ...metadata } = withoutRefs(meta);
     const status = statusOf(said);
-    const name = userOf(metadata) ?? user ?? key;
+    const name = whoIs(member);
     if (entries.get(name)?.status === "online" && status !== "online") continue;
     // Whose socket is open is here now; others were here when they last said so.
     entries.set(name, { key: name, channel, status, metadata, lastSeen: session === null ? seenAt : now });
@@ -35,12 +36,6 @@ export function presenceEntries(
 function statusOf(said: unknown): PresenceStatus {
   if (said === "offline") return "offline";
   return typeof said === "string" && AWAY.includes(said) ? "away" : "online";
-}
-
-/** Clients that track with an application key say who they are in what they track. */
-function userOf(metadata: Record<string, unknown>): string | undefined {
-  const user = metadata.user_id;
-  return typeof user === "string" && user !== "" ? user : undefined;
 }
 
 function objectOf(value: unknown): Record<string, unknown> {

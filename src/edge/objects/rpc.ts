@@ -1,5 +1,6 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
 
+import type { Ban } from "../../channel/ports.ts";
 import type { Block, BlockList } from "../../protocol/blocks.ts";
 import type { Joiner } from "../../protocol/link.ts";
 import type { Persist } from "../../protocol/persist.ts";
@@ -92,6 +93,12 @@ export interface Totals {
 /** Who sends without a socket, and what the policies of a private channel are asked with. */
 export type Sender = Required<Omit<Joiner, "session" | "viewer">>;
 
+/** A message that was sent. */
+export interface Published {
+  id: string;
+  position: Position;
+}
+
 /** A broadcast over HTTP: `payload` is JSON text or bytes. */
 export interface PostedMessage {
   event: string;
@@ -99,9 +106,12 @@ export interface PostedMessage {
   persist?: Persist | undefined;
 }
 
-/** Why a broadcast was not sent, `blocked` anywhere; `moved` says in which room of the name it belongs. */
+/**
+ * Why a broadcast was not sent: its sender is `banned` from this channel, or `blocked` everywhere. `moved` says in which
+ * room of the name it belongs.
+ */
 export interface Unposted {
-  reason: "blocked" | "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
+  reason: "blocked" | "banned" | "unauthorized" | "rls_policy_error" | "payload_size_exceeded" | "unavailable";
   moved?: "public" | "private";
 }
 
@@ -121,23 +131,26 @@ export interface HolderRpc {
 
 /** Channel object, named `public:<sub-topic>`, `private:<sub-topic>` or `feed:<schema>.<table>` (protocol/topics.ts). */
 export interface ChannelRpc extends HolderRpc {
-  /** Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. */
+  /**
+   * Sends a message to everybody joined and into the ring; answers once it is durable there. `payload` is JSON text. With
+   * a `sender` it is sent only if that user might send it.
+   */
   publish(
     message: { event: string; payload: string; sender?: string },
     once?: Once,
-  ): Promise<{ id: string; position: Position } | "key_reused">;
+  ): Promise<Published | Unposted | "key_reused">;
   /** Messages of the ring: the newest (order "newest"), or the first since a time in unix ms (order "oldest"). */
   history(query: HistoryQuery): Promise<HistoryPage>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
   archive(): Promise<boolean>;
-  /** Tracks a user without a socket. `metadata` absent keeps what was there. */
-  track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<void>;
-  /** Keeps a user out of this room until a time (unix ms; null: for good). False: there are too many bans. */
-  ban(user: string, until: number | null): Promise<boolean>;
+  /** Tracks a user without a socket. `metadata` absent keeps what was there. False: not offline, their socket is open. */
+  track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean>;
+  /** Keeps a user out of this room. False: there are too many bans. */
+  ban(user: string, ban: Ban): Promise<boolean>;
   /** False: they were not banned. */
   unban(user: string): Promise<boolean>;
-  /** Who is banned here, until when. */
-  bans(): Promise<Record<string, number | null>>;
+  /** Who is banned here. */
+  bans(): Promise<Record<string, Ban>>;
   /** Marks those offline who were tracked without a socket and have been silent for so many ms; answers how many. */
   expirePresence(ms: number): Promise<number>;
   /** Everybody tracked here, by socket or by API, offline ones with their last sight included. */
@@ -171,7 +184,7 @@ export interface DirectoryRpc {
   presencePage(query: PresenceQuery): Promise<{ entries: PresenceEntry[]; next: PresencePlace | undefined }>;
   /** See ChannelRpc, for all channels. */
   expirePresence(ms: number): Promise<number>;
-  /** Marks a user offline in every channel where they are tracked; answers in how many. */
+  /** Marks a user offline in every channel where they are tracked without a socket; answers in how many. */
   setOffline(user: string): Promise<number>;
   /** What objects have counted in the last 24 hours. */
   totals(): Promise<Totals>;

@@ -98,6 +98,7 @@ test("every operation answers as the document says", { timeout: 60_000 }, async 
     ["banUser", 200, { params: { user: "bob" }, body: { channel: "town" } }],
     ["listBans", 200],
     ["listBans", 200, { query: { channel: "town" } }],
+    ["sendMessage", 403, { ...town, body: { event: "e", payload: 1, sender: "bob" } }],
     ["unbanUser", 200, { params: { user: "ann" } }],
     ["revokeToken", 200, { body: { jti: "t-1", seconds: 60, reason: "lost" } }],
     ["disconnect", 404, { params: { connection: "none" } }],
