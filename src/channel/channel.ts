@@ -459,15 +459,13 @@ export class Channel {
     return this.#links.size === 0 && this.name.kind === "feed" && this.name.sub.endsWith(".*");
   }
 
-  /** The newest messages up to `limit`, or with `since` (unix ms) the first ones from then on; oldest first. */
-  history(limit: number, since?: number): Message[] {
-    if (since === undefined) return this.#ring.newest(limit, this.#kept);
-    const found: Message[] = [];
-    for (const message of this.#ring.since(Math.max(since, this.#kept))) {
-      if (found.length >= limit) break;
-      found.push(message);
+  /** Messages sent at `since` (unix ms) or later, beginning with the newest or the oldest, behind the one of number `after`. */
+  *history(order: "newest" | "oldest", since: number, after?: number): Generator<Message> {
+    const from = Math.max(since, this.#kept);
+    if (order === "newest") return yield* this.#ring.backwards(from, after);
+    for (const message of this.#ring.since(from)) {
+      if (after === undefined || message.seq > after) yield message;
     }
-    return found;
   }
 
   /** Erases what a message said, if it is held here and (with `sender`) this user's. True: it is gone, durably. */

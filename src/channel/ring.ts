@@ -124,19 +124,21 @@ export class Ring {
   /** The newest messages, at most `limit`, none older than `since`; oldest first. */
   newest(limit: number, since: number): Message[] {
     const found: Message[] = [];
-    const take = (messages: readonly Kept[]): void => {
-      for (let at = messages.length - 1; at >= 0 && found.length < limit; at--) {
-        const message = messages[at];
-        if (message !== undefined && message.at >= since) found.push(message);
-      }
-    };
-    take(this.#pending.filter(isThere));
-    for (let at = this.#index.length - 1; at >= 0 && found.length < limit; at--) {
-      const entry = this.#index[at];
-      if (entry === undefined || entry.at < since) break;
-      take(this.#messagesOf(entry));
+    for (const message of this.backwards(since)) {
+      if (found.length >= limit) break;
+      found.push(message);
     }
     return found.reverse();
+  }
+
+  /** Messages sent at `since` (unix ms) or later, newest first, from before the one of number `before`. */
+  *backwards(since: number, before = Number.POSITIVE_INFINITY): Generator<Message> {
+    const wanted = ({ at, seq }: Message): boolean => at >= since && seq < before;
+    yield* this.#pending.filter(wanted).reverse();
+    for (const entry of this.#index.toReversed()) {
+      if (entry.at < since) return;
+      if (entry.first < before) yield* this.#messagesOf(entry).filter(wanted).reverse();
+    }
   }
 
   *#read(rows: (entry: IndexEntry) => boolean, wanted: (message: Message) => boolean): Generator<Message> {

@@ -1,8 +1,12 @@
 // The server that `nself` talks to: where it is, with which key, and how its answers are read.
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientResponse } from "hono/client";
 import { hc } from "hono/client";
 import type { StatusCode } from "hono/utils/http-status";
 import type { AdminApi } from "../edge/admin/api.ts";
+import type { NEXT_HEADER } from "../edge/admin/cursor.ts";
+import type { IDEMPOTENCY_HEADER } from "../edge/admin/idempotency.ts";
 import type { ProblemDocument } from "../edge/admin/problem.ts";
 import { readStackFile } from "../stack/stack-file.ts";
 import { CliError, EXIT } from "./errors.ts";
@@ -10,6 +14,11 @@ import { findProfile, readProfiles } from "./profiles.ts";
 
 /** Longest wait for an answer of the admin API. */
 const REQUEST_TIMEOUT_MS = 30_000;
+/** Waits before a request that did not get through is sent again. */
+const RETRIES_MS = [250, 1_000];
+
+const nextHeader: typeof NEXT_HEADER = "realtime-next-cursor";
+const idempotencyHeader: typeof IDEMPOTENCY_HEADER = "Idempotency-Key";
 
 export interface Server {
   /** Without a slash at the end. */
@@ -66,8 +75,31 @@ function httpUrl(text: string): string {
 export function admin(server: Server = findServer()) {
   return hc<AdminApi>(`${server.url}/admin/v1`, {
     headers: { authorization: `Bearer ${server.serviceKey}`, apikey: server.serviceKey },
-    init: { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) },
+    fetch: send,
   });
+}
+
+/** Sends a request, and again if the network failed: a write has a key by which the server knows it. */
+async function send(input: string | URL | Request, init?: RequestInit): Promise<Response> {
+  const headers = new Headers(init?.headers);
+  if (init?.method !== "GET") headers.set(idempotencyHeader, randomUUID());
+  for (const wait of RETRIES_MS) {
+    try {
+      return await sendOnce(input, { ...init, headers });
+    } catch (error) {
+      if (isTimeout(error)) throw error;
+      await sleep(wait);
+    }
+  }
+  return sendOnce(input, { ...init, headers });
+}
+
+function sendOnce(input: string | URL | Request, init: RequestInit): Promise<Response> {
+  return fetch(input, { ...init, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof Error && error.name === "TimeoutError";
 }
 
 /** A user's text as one path segment. */
@@ -82,16 +114,30 @@ export async function answer<Body>(pending: Promise<ClientResponse<Body, StatusC
   throw refusal(response.status, await response.text());
 }
 
+/** All rows of a list, or so many, page by page. Throws what `answer` throws. */
+export async function rows<Row>(
+  ask: (page: { cursor?: string }) => Promise<ClientResponse<Row[], StatusCode, "json">>,
+  most = Number.POSITIVE_INFINITY,
+): Promise<Row[]> {
+  const found: Row[] = [];
+  let cursor: string | null = null;
+  do {
+    const pending: ReturnType<typeof ask> = ask(cursor === null ? {} : { cursor });
+    found.push(...(await answer(pending)));
+    cursor = (await pending).headers.get(nextHeader);
+  } while (cursor !== null && found.length < most);
+  return found.slice(0, most);
+}
+
 function away(cause: unknown): CliError {
   const { url } = findServer();
-  const late = cause instanceof Error && cause.name === "TimeoutError";
-  const what = late ? `did not answer within ${REQUEST_TIMEOUT_MS / 1000} s` : "does not answer";
+  const what = isTimeout(cause) ? `did not answer within ${REQUEST_TIMEOUT_MS / 1000} s` : "does not answer";
   return new CliError(`the server at ${url} ${what}: is it running?`, { code: "server_away", cause });
 }
 
 function refusal(status: number, text: string): CliError {
   const problem = parseProblem(text);
-  if (problem === undefined) {
+  if (problem === undefined || problem.code === "unauthorized" || problem.code === "forbidden") {
     if (status === 401 || status === 403) {
       return new CliError(`the server refused the service key (${status}): check NSELF_REALTIME_SERVICE_KEY`);
     }

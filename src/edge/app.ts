@@ -3,7 +3,7 @@ import { Hono } from "hono";
 import { openStore } from "../store/store.ts";
 import { adminApi } from "./admin/api.ts";
 import type { AdminPorts } from "./admin/ports.ts";
-import { requireRole } from "./authenticate.ts";
+import { admit, requireToken } from "./authenticate.ts";
 import { broadcasts } from "./broadcasts.ts";
 import { receiveChanges } from "./changes.ts";
 import { type Env, settingsOf } from "./env.ts";
@@ -39,8 +39,7 @@ for (const path of ["/realtime/v1/api/moderate", "/api/moderate"]) app.route(pat
 app.post("/internal/changes", (c) => receiveChanges(c.req.raw, c.env));
 app.post("/internal/policies", (c) => receivePolicies(c.req.raw, c.env));
 
-// The admin API, for the service role alone.
-app.use("/admin/v1/*", requireRole("service_role"));
+// The admin API, for the service role alone; what it consists of is told to everybody.
 app.route(
   "/admin/v1",
   adminApi<Env>(
@@ -49,12 +48,13 @@ app.route(
       gateway: (name) => env.GATEWAY.getByName(name),
       directory: () => env.DIRECTORY.getByName("directory"),
       store: openStore(env),
+      admit: (headers) => admit(headers, env, "service_role"),
     }),
   ),
 );
 
 // Whatever else is asked for: who may not come in does not learn what there is.
-app.all("*", requireRole(), (c) => c.json({ error: `there is no ${c.req.method} ${c.req.path}` }, 404));
+app.all("*", requireToken, (c) => c.json({ error: `there is no ${c.req.method} ${c.req.path}` }, 404));
 
 app.onError((error, c) => {
   console.error(JSON.stringify({ event: "request failed", path: c.req.path, reason: String(error) }));

@@ -1,7 +1,7 @@
 // Work for many items at once, but never for too many.
 
 /** How many objects are called at once. */
-const MOST = 32;
+export const AT_ONCE = 32;
 
 /** Runs a job for each item, 32 at a time. Rejects with the first failure; jobs that run then run on. */
 export async function forEachAtOnce<T>(items: Iterable<T>, job: (item: T) => Promise<unknown>): Promise<void> {
@@ -9,7 +9,7 @@ export async function forEachAtOnce<T>(items: Iterable<T>, job: (item: T) => Pro
   const work = async (): Promise<void> => {
     for (let next = queue.next(); !next.done; next = queue.next()) await job(next.value);
   };
-  await Promise.all(Array.from({ length: MOST }, work));
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
 }
 
 /** Runs a job for each item likewise, whatever becomes of others; answers those that succeeded, in order, and the errors. */

@@ -2,6 +2,7 @@
 import { createMiddleware } from "hono/factory";
 import { TokenError, verifyToken } from "../auth/tokens.ts";
 import type { Claims } from "../protocol/claims.ts";
+import type { Refusal } from "./admin/ports.ts";
 import { type Env, settingsOf } from "./env.ts";
 
 export type Authenticated = { Bindings: Env; Variables: { claims: Claims } };
@@ -19,21 +20,25 @@ export async function authenticate(headers: Headers, env: Env): Promise<Claims |
   }
 }
 
-/** Lets a request through with a valid token, and with this role if one is named; 401 or 403 with the reason otherwise. */
-export function requireRole(role?: string) {
-  return createMiddleware<Authenticated>(async (c, next) => {
-    const claims = await authenticate(c.req.raw.headers, c.env);
-    if (typeof claims === "string") return c.json({ message: "Unauthorized", error: claims }, 401);
-    if (role !== undefined && claims.role !== role) {
-      return c.json({ message: "Forbidden", error: `this needs a key of the role ${role}` }, 403);
-    }
-    if (await isRevoked(claims, c.env))
-      return c.json({ message: "Unauthorized", error: "Token has been revoked" }, 401);
-    c.set("claims", claims);
-    await next();
-    return undefined;
-  });
+/** Who asks, if they may come in: with a valid token, and of this role if one is named. */
+export async function admit(headers: Headers, env: Env, role?: string): Promise<{ claims: Claims } | Refusal> {
+  const claims = await authenticate(headers, env);
+  if (typeof claims === "string") return { status: 401, reason: claims };
+  if (role !== undefined && claims.role !== role) {
+    return { status: 403, reason: `this needs a key of the role ${role}` };
+  }
+  if (await isRevoked(claims, env)) return { status: 401, reason: "Token has been revoked" };
+  return { claims };
 }
+
+/** Lets a request through that has a valid token; 401 with the reason otherwise. */
+export const requireToken = createMiddleware<Authenticated>(async (c, next) => {
+  const admitted = await admit(c.req.raw.headers, c.env);
+  if ("reason" in admitted) return c.json({ message: "Unauthorized", error: admitted.reason }, 401);
+  c.set("claims", admitted.claims);
+  await next();
+  return undefined;
+});
 
 /** Rejects when the directory cannot say. Keys and tokens without a `jti` cannot be revoked. */
 async function isRevoked({ all }: Claims, { DIRECTORY }: Env): Promise<boolean> {

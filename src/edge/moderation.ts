@@ -9,7 +9,7 @@ import { openStore } from "../store/store.ts";
 import { isPrivate } from "./admin/objects.ts";
 import { answerProblem, Problem } from "./admin/problem.ts";
 import { type Counted, limitMessages, RATE_HEADERS, spend, tooMany } from "./allowance.ts";
-import { requireRole } from "./authenticate.ts";
+import { requireToken } from "./authenticate.ts";
 
 /** Room for metadata at its largest, however it is written. */
 const MAX_BODY_BYTES = 400_000;
@@ -17,7 +17,7 @@ const MAX_BODY_BYTES = 400_000;
 export const moderation = new Hono<Counted>();
 moderation.onError(answerProblem);
 moderation.use(cors({ origin: "*", exposeHeaders: [...RATE_HEADERS, "retry-after"] }));
-moderation.use(requireRole());
+moderation.use(requireToken);
 moderation.use(limitMessages);
 moderation.use(bodyLimit({ maxSize: MAX_BODY_BYTES, onError: tooLarge }));
 

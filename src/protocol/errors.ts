@@ -157,6 +157,18 @@ export const problems = {
     reconnect: false,
     remedy: "Mend what `detail` names: it is the database's own message.",
   },
+  unauthorized: {
+    title: "Unauthorized",
+    status: 401,
+    reconnect: false,
+    remedy: "Send the service key, or a token of the role `service_role`, as `Authorization: Bearer` or `apikey`.",
+  },
+  forbidden: {
+    title: "Forbidden",
+    status: 403,
+    reconnect: false,
+    remedy: "Use a key of the role that `detail` names.",
+  },
   not_a_member: {
     title: "Not a member",
     status: 403,
@@ -181,6 +193,12 @@ export const problems = {
     reconnect: false,
     remedy: "Look at the name: the lists show what there is.",
   },
+  method_not_allowed: {
+    title: "Method not allowed",
+    status: 405,
+    reconnect: false,
+    remedy: "Use a method that the header `Allow` names.",
+  },
   full: {
     title: "Channel full",
     status: 409,
@@ -193,11 +211,23 @@ export const problems = {
     reconnect: false,
     remedy: "Resolve what `detail` names, then ask again.",
   },
+  under_way: {
+    title: "Under way",
+    status: 409,
+    reconnect: true,
+    remedy: "The first request with this `Idempotency-Key` is not done yet: send it again in a while.",
+  },
   too_large: {
     title: "Too large",
     status: 413,
     reconnect: false,
     remedy: "Send less.",
+  },
+  key_reused: {
+    title: "Idempotency key reused",
+    status: 422,
+    reconnect: false,
+    remedy: "Send another request with an `Idempotency-Key` of its own.",
   },
   internal: {
     title: "Internal error",

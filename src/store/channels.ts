@@ -21,6 +21,9 @@ export interface ListedChannel extends RegisteredChannel {
   members: number;
 }
 
+/** Where a page of channels begins: after this one. */
+export type ChannelCursor = Pick<RegisteredChannel, "created_at" | "slug">;
+
 /** What a new channel is made of. `metadata` absent: none for a new channel, unchanged for one that is there. */
 export interface ChannelDraft {
   slug: string;
@@ -106,13 +109,16 @@ export function channelStore(query: Query) {
       return query(row, `select ${COLUMNS} from realtime.channels c where c.slug = any($1::text[])`, [slugs]);
     },
 
-    /** All channels, or those of one type, newest first. */
-    async list(type?: ChannelType): Promise<ListedChannel[]> {
+    /** Channels, or those of one type, newest first. */
+    async list(type: ChannelType | undefined, limit: number, after?: ChannelCursor): Promise<ListedChannel[]> {
       return query(
         listed,
-        `select ${COLUMNS}, ${MEMBERS} from realtime.channels c
-         where $1::text is null or c.type = $1 order by c.created_at desc, c.slug`,
-        [type ?? null],
+        `select ${COLUMNS}, ${MEMBERS}, date_trunc('milliseconds', c.created_at) as created_at from realtime.channels c
+         where ($1::text is null or c.type = $1) and ($3::timestamptz is null
+           or date_trunc('milliseconds', c.created_at) < $3
+           or date_trunc('milliseconds', c.created_at) = $3 and c.slug > $4)
+         order by date_trunc('milliseconds', c.created_at) desc, c.slug limit $2`,
+        [type ?? null, limit, after?.created_at.toISOString() ?? null, after?.slug ?? null],
       );
     },
 

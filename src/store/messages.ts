@@ -21,7 +21,27 @@ const row = z.object({
 });
 export type ArchivedMessage = z.infer<typeof row>;
 
-const statistics = z.object({
+/** A message's place among those of its channel: when it was sent, to the microsecond, its number there, and its id. */
+export const messagePlace = z.tuple([z.string(), z.string(), z.uuid()]);
+export type MessagePlace = z.infer<typeof messagePlace>;
+
+/** Which messages of a channel a page is of. */
+export interface MessagePage {
+  readonly order: "newest" | "oldest";
+  readonly limit: number;
+  /** None that was sent earlier, unix ms. */
+  readonly since?: number | undefined;
+  /** The page begins after this place. */
+  readonly after?: MessagePlace | undefined;
+}
+
+/** A page ends with the message that goes past this, bytes of JSON. */
+const MAX_PAGE_BYTES = 8_000_000;
+const FIRST_BATCH = 64;
+const placed = row.extend({ place: messagePlace, size: z.number() });
+
+/** Totals of messages. */
+export const messageTotals = z.object({
   total_messages: z.number(),
   messages_last_hour: z.number(),
   messages_last_day: z.number(),
@@ -33,8 +53,9 @@ const expired = z.object({ deleted: z.coerce.number(), topics: z.array(z.string(
 
 /** Deleted in one statement: it must be done long before its time is over. */
 const MAX_EXPIRED = 10_000;
+/** Where a page of events begins: after this one. */
+export type EventCursor = Pick<z.infer<typeof eventCount>, "event_type" | "count">;
 
-const COLUMNS = "m.id, m.event_type, m.payload, m.sender_id, m.sent_at";
 /** Of the channel $1, what can still be had when messages can for $2 seconds. */
 const HELD = `m.channel_id = $1::uuid and m.extension = 'broadcast'
   and realtime.goes_at(m.sent_at, m.expires_at, make_interval(secs => $2)) > now()`;
@@ -48,6 +69,28 @@ export function messageStore(query: Query) {
       channelId,
       JSON.stringify(messages.map(entry)),
     ]);
+
+  /** So many messages, up to the one that goes past so many bytes. */
+  const some = (channelId: string, ttl: number, { order, limit, since, after }: MessagePage, bytes: number) => {
+    const [beyond, direction] = order === "newest" ? ["<", "desc"] : [">", "asc"];
+    const [sentAt, seq, id] = after ?? [null, null, null];
+    return query(
+      placed,
+      `with batch as (
+         select m.id, m.event_type, m.payload, m.sender_id, m.sent_at, coalesce(m.seq, 0) as seq,
+           coalesce(octet_length(m.payload::text), 0) as size
+         from realtime.messages m
+         where ${HELD} and ($4::timestamptz is null or m.sent_at >= $4) and ($5::timestamptz is null
+           or m.sent_at ${beyond}= $5 and (m.sent_at, coalesce(m.seq, 0), m.id) ${beyond} ($5, $6::bigint, $7::uuid))
+         order by m.sent_at ${direction}, 6 ${direction}, m.id ${direction} limit $3
+       )
+       select id, event_type, payload, sender_id, sent_at, size, json_build_array(sent_at::text, seq::text, id) as place
+       from (select *, row_number() over place as n, sum(size) over (place rows unbounded preceding) - size as before
+         from batch window place as (order by sent_at ${direction}, seq ${direction}, id ${direction})) numbered
+       where before < $8 order by n`,
+      [channelId, ttl, limit, isoTime(since), sentAt, seq, id, bytes],
+    );
+  };
 
   return {
     /** Keeps a private broadcast that has been sent already, for so many seconds (protocol.md §6.9). */
@@ -82,23 +125,32 @@ export function messageStore(query: Query) {
       }
     },
 
-    /** The newest messages of a channel, newest first. `ttl`: for how many seconds a message can be had. */
-    async newest(channelId: string, ttl: number, limit: number): Promise<ArchivedMessage[]> {
-      return query(
-        row,
-        `select ${COLUMNS} from realtime.messages m where ${HELD} order by m.sent_at desc, m.seq desc nulls last, m.id desc limit $3`,
-        [channelId, ttl, limit],
-      );
-    },
-
-    /** Messages of a channel since a time (unix ms), oldest first. */
-    async since(channelId: string, ttl: number, since: number, limit: number): Promise<ArchivedMessage[]> {
-      return query(
-        row,
-        `select ${COLUMNS} from realtime.messages m where ${HELD} and m.sent_at >= $4::timestamptz
-         order by m.sent_at, m.seq, m.id limit $3`,
-        [channelId, ttl, limit, new Date(since).toISOString()],
-      );
+    /**
+     * A page of a channel's messages: as many as were asked for, or about 8 MB of them. `ttl`: for how many seconds a
+     * message can be had. `next`: where the next page begins, if there is one.
+     */
+    async page(
+      channelId: string,
+      ttl: number,
+      { order, limit, since, after }: MessagePage,
+    ): Promise<{ messages: ArchivedMessage[]; next: MessagePlace | undefined }> {
+      const found: z.infer<typeof placed>[] = [];
+      let bytes = MAX_PAGE_BYTES;
+      // To know how large a message is PostgreSQL must unpack it: few at first, more when they prove to be small.
+      for (let batch = FIRST_BATCH; found.length <= limit && bytes > 0; batch *= 4) {
+        const most = Math.min(batch, limit + 1 - found.length);
+        const rows = await some(
+          channelId,
+          ttl,
+          { order, limit: most, since, after: found.at(-1)?.place ?? after },
+          bytes,
+        );
+        found.push(...rows);
+        bytes -= rows.reduce((sum, { size }) => sum + size, 0);
+        if (rows.length < most && bytes > 0) return { messages: found, next: undefined };
+      }
+      const messages = found.slice(0, limit);
+      return { messages, next: messages.at(-1)?.place };
     },
 
     /** Deletes a message of a channel, or (with `sender`) only one of this user's. False: there is none. */
@@ -116,9 +168,9 @@ export function messageStore(query: Query) {
      * Totals of one channel, or (null) of all: of what can be had, and of what is gone for at most 30 days, by whole hours.
      * Senders are those of the last day. What is older than that is only counted, which an index does: it may be millions.
      */
-    async statistics(channelId: string | null): Promise<z.infer<typeof statistics>> {
+    async statistics(channelId: string | null): Promise<z.infer<typeof messageTotals>> {
       const [totals] = await query(
-        statistics,
+        messageTotals,
         `with recent as (
            select m.event_type, m.sender_id, count(*) as day,
              count(*) filter (where m.sent_at >= now() - interval '1 hour') as hour
@@ -150,7 +202,12 @@ export function messageStore(query: Query) {
     },
 
     /** How often each event was sent in the last hours, most often first; of messages that are gone, by whole hours. */
-    async events(channelId: string | null, hours: number): Promise<z.infer<typeof eventCount>[]> {
+    async events(
+      channelId: string | null,
+      hours: number,
+      limit: number,
+      after?: EventCursor,
+    ): Promise<z.infer<typeof eventCount>[]> {
       return query(
         eventCount,
         `select event_type, sum(count)::int as count, max(last_sent) as last_sent from (
@@ -161,8 +218,10 @@ export function messageStore(query: Query) {
            union all
            select k.event_type, k.count, k.last_sent from realtime.message_counts k
            where ($1::uuid is null or k.channel_id = $1) and k.last_sent >= now() - make_interval(hours => $2)
-         ) counts group by 1 order by 2 desc, 1`,
-        [channelId, hours],
+         ) counts group by 1
+         having $4::bigint is null or sum(count) < $4 or sum(count) = $4 and event_type > $5
+         order by 2 desc, 1 limit $3`,
+        [channelId, hours, limit, after?.count ?? null, after?.event_type ?? null],
       );
     },
 
@@ -186,6 +245,10 @@ export function messageStore(query: Query) {
       return total;
     },
   };
+}
+
+function isoTime(at: number | undefined): string | null {
+  return at === undefined ? null : new Date(at).toISOString();
 }
 
 function entry({ id, seq, name, body, sender, at }: Message) {

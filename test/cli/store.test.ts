@@ -50,7 +50,7 @@ function open(secret = SECRET): Store {
 }
 
 test("AC-026: before the migrations, the store says what to run", async () => {
-  await expect(store.channels.list()).rejects.toThrow(StoreNotReady);
+  await expect(store.channels.list(undefined, 10)).rejects.toThrow(StoreNotReady);
   await expect(store.subscriptions.subscribe("public.users")).rejects.toThrow("nself realtime init");
 });
 
@@ -132,7 +132,7 @@ describe("after the migrations", () => {
     ]) {
       await sql.query("insert into realtime.channel_members (channel_id, user_id) values ($1, $2)", [channelId, user]);
     }
-    expect((await store.channels.list("private")).find(({ slug }) => slug === "club")?.members).toBe(2);
+    expect((await store.channels.list("private", 10)).find(({ slug }) => slug === "club")?.members).toBe(2);
     expect(await store.channels.countMembersBesides(id, [])).toBe(2);
     expect(await store.channels.countMembersBesides(id, ["ann", "carol"])).toBe(1);
     expect(await store.channels.countMembersBesides(null, [])).toBe(3);
@@ -195,12 +195,12 @@ describe("after the migrations", () => {
   });
 
   test("a wrong secret and a dead endpoint are an unavailable store, with nothing of the URL in the message", async () => {
-    await expect(open("not-the-secret-at-all").channels.list()).rejects.toThrow(StoreUnavailable);
+    await expect(open("not-the-secret-at-all").channels.list(undefined, 10)).rejects.toThrow(StoreUnavailable);
     const living = endpoint;
     endpoint = `http://127.0.0.1:${await freePort()}/sql`;
     try {
       const error = await open()
-        .channels.list()
+        .channels.list(undefined, 10)
         .catch((error: unknown) => error);
       expect(error).toBeInstanceOf(StoreUnavailable);
       expect(String(error)).not.toContain("postgres:postgres");

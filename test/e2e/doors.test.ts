@@ -343,7 +343,8 @@ test.each([
   for (const headers of [{}, { authorization: "Bearer hello" }, { apikey: "hello" }]) {
     const response = await fetch(`${stack.url}${path}`, { method, headers });
     expect(response.status).toBe(401);
-    expect(await response.json()).toEqual(expect.objectContaining({ error: expect.any(String) }));
+    const reason = path.startsWith("/admin") ? "detail" : "error";
+    expect(await response.json()).toEqual(expect.objectContaining({ [reason]: expect.any(String) }));
   }
 });
 
@@ -359,7 +360,7 @@ test.each([
   for (const key of [stack.anonKey, user]) {
     const response = await fetch(`${stack.url}${path}`, { method, headers: { authorization: `Bearer ${key}` } });
     expect(response.status).toBe(403);
-    expect(await response.json()).toMatchObject({ error: expect.stringContaining("service_role") });
+    expect(await response.json()).toMatchObject({ detail: expect.stringContaining("service_role") });
   }
 });
 

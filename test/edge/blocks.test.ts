@@ -28,7 +28,8 @@ test.each([
   expect([await single(), await batch()]).toEqual([202, 202]);
   expect(await directory.block({ ...block, until: null, reason: null })).toBe("done");
   expect([await single(), await batch()]).toEqual([403, 403]);
-  expect(await env.CHANNEL.getByName(`public:${block.id}`).history({ limit: 10, order: "newest" })).toHaveLength(2);
+  const { messages } = await env.CHANNEL.getByName(`public:${block.id}`).history({ limit: 10, order: "newest" });
+  expect(messages).toHaveLength(2);
   await directory.unblock(block.kind, block.id);
   expect(await single()).toBe(202);
 });

@@ -1,7 +1,7 @@
 // The listener's door: batches that are taken, and what is refused without being kept.
 import { env, exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
-import type { StoredMessage } from "../../src/edge/objects/rpc.ts";
+import type { HistoryPage } from "../../src/edge/objects/rpc.ts";
 
 const table = { schema: "public", table: "t", generation: 1, columns: [], primaryKey: [], rls: false, readers: [] };
 const header = { v: 1, source: "s", epoch: 1, batch: 1, redelivered: false, feed: "public.t", tables: { 7: table } };
@@ -52,7 +52,9 @@ describe("the listener's door", () => {
       },
     });
     expect((await post(single, await signed(body))).status).toBe(200);
-    const [message]: StoredMessage[] = await env.CHANNEL.getByName("feed:public.t").history({
+    const {
+      messages: [message],
+    }: HistoryPage = await env.CHANNEL.getByName("feed:public.t").history({
       limit: 1,
       order: "newest",
     });
@@ -115,7 +117,10 @@ describe("messages of the database", () => {
   }
 
   async function idsOf(object: string): Promise<string[]> {
-    const found: StoredMessage[] = await env.CHANNEL.getByName(object).history({ limit: 100, order: "oldest" });
+    const { messages: found }: HistoryPage = await env.CHANNEL.getByName(object).history({
+      limit: 100,
+      order: "oldest",
+    });
     return found.map(({ id }) => id);
   }
 
@@ -214,7 +219,7 @@ describe("a channel that is told what it is registered as", () => {
   const registered = { id: "first", slug: "told", name: "told", type: "public" as const, metadata: {} };
   const room = () => env.CHANNEL.getByName("public:told");
   const kept = async (): Promise<string[]> => {
-    const found: StoredMessage[] = await room().history({ limit: 10, order: "oldest" });
+    const { messages: found }: HistoryPage = await room().history({ limit: 10, order: "oldest" });
     return found.map(({ event }) => event);
   };
 

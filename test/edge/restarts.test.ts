@@ -4,7 +4,7 @@ import { abortAllDurableObjects, evictDurableObject, runInDurableObject } from "
 import { env } from "cloudflare:workers";
 import { describe, expect, test, vi } from "vitest";
 import type { Channel } from "../../src/edge/index.ts";
-import type { StoredMessage } from "../../src/edge/objects/rpc.ts";
+import type { HistoryPage } from "../../src/edge/objects/rpc.ts";
 import { Client, gateways, openChannel, twoGateways } from "./clients.ts";
 
 const numbers = (upTo: number): number[] => Array.from({ length: upTo }, (_, index) => index + 1);
@@ -72,7 +72,7 @@ describe("restarts", () => {
       await evictDurableObject(channel("channel-evicted"));
     }
     await bob.expectNumbers(numbers(5));
-    const history: StoredMessage[] = await channel("channel-evicted").history({ limit: 10, order: "oldest" });
+    const { messages: history }: HistoryPage = await channel("channel-evicted").history({ limit: 10, order: "oldest" });
     expect(history.map(({ position }) => position.seq)).toEqual(numbers(5));
   });
 

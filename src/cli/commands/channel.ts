@@ -2,7 +2,7 @@
 import { Argument, type Command } from "commander";
 import { confirm, jsonObject, type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, show, success, warning } from "../output.ts";
-import { admin, answer, segment } from "../server.ts";
+import { admin, answer, rows, segment } from "../server.ts";
 import { count, stamp } from "../time.ts";
 import { memberCommands } from "./member.ts";
 
@@ -68,7 +68,8 @@ async function listChannels(
   _json: unknown,
   { format }: ReadOptions,
 ): Promise<void> {
-  const value = await answer(admin().channels.$get({ query: type === undefined ? {} : { type } }));
+  const { channels } = admin();
+  const value = await rows((page) => channels.$get({ query: { ...page, ...(type === undefined ? {} : { type }) } }));
   show(format, {
     value,
     keys: ["id", "slug", "name", "type", "members", "online", "created_at"],

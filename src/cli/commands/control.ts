@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, show, success, warning } from "../output.ts";
-import { admin, answer, segment } from "../server.ts";
+import { admin, answer, rows, segment } from "../server.ts";
 import { count } from "../time.ts";
 
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
@@ -100,7 +100,8 @@ async function unban(user: string, channel: string | undefined): Promise<void> {
 }
 
 async function bans(channel: string | undefined, _json: unknown, { format }: ReadOptions): Promise<void> {
-  const value = await answer(admin().bans.$get({ query: channel === undefined ? {} : { channel } }));
+  const { bans } = admin();
+  const value = await rows((page) => bans.$get({ query: { ...page, ...(channel === undefined ? {} : { channel }) } }));
   show(format, {
     value,
     keys: ["kind", "id", "until", "reason"],

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { positive, type ReadOptions, reading, text } from "../arguments.ts";
 import { type Format, heading, line, list, show, success } from "../output.ts";
-import { admin, answer, segment } from "../server.ts";
+import { admin, answer, rows, segment } from "../server.ts";
 import { count } from "../time.ts";
 
 const DEFAULT_HOURS = "24";
@@ -26,11 +26,14 @@ async function events(
   _json: unknown,
   { format }: ReadOptions,
 ): Promise<void> {
-  const query = hours === undefined ? {} : { hours };
-  const value =
-    channel === undefined
-      ? await answer(admin().events.$get({ query }))
-      : await answer(admin().channels[":channel"].events.$get({ param: { channel: segment(channel) }, query }));
+  const api = admin();
+  const recent = hours === undefined ? {} : { hours };
+  const value = await rows((page) => {
+    const query = { ...page, ...recent };
+    return channel === undefined
+      ? api.events.$get({ query })
+      : api.channels[":channel"].events.$get({ param: { channel: segment(channel) }, query });
+  });
   show(format, {
     value,
     keys: ["event_type", "count", "last_sent"],

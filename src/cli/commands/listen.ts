@@ -5,7 +5,7 @@ import { text } from "../arguments.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { type Followed, follow } from "../follow.ts";
 import { jsonLine, line, openChannel, progress, warning } from "../output.ts";
-import { admin, answer, findServer, type Server, segment } from "../server.ts";
+import { admin, answer, findServer, rows, type Server, segment } from "../server.ts";
 import { stamp } from "../time.ts";
 
 const DEFAULT_SECONDS = 60;
@@ -84,8 +84,8 @@ async function listen(
 async function tableTarget(server: Server, name: string): Promise<Target> {
   const { schema, table } = parseTable(name);
   if (table === "*") throw new CliError(`${name} names many tables: listen to one of them`, { exit: EXIT.usage });
-  const subscriptions = await answer(admin(server).subscriptions.$get());
-  const captured = new Set(subscriptions.map(({ table_name }) => table_name));
+  const { subscriptions } = admin(server);
+  const captured = new Set((await rows((query) => subscriptions.$get({ query }))).map(({ table_name }) => table_name));
   // As it is spelled, then as SQL would read it without quotes.
   const spellings = [
     { schema, table },

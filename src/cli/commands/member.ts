@@ -2,7 +2,7 @@
 import { Argument, type Command } from "commander";
 import { type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, show, success, warning } from "../output.ts";
-import { admin, answer, segment } from "../server.ts";
+import { admin, answer, rows, segment } from "../server.ts";
 import { count } from "../time.ts";
 
 const ROLES = ["member", "moderator", "admin"] as const;
@@ -35,7 +35,8 @@ export function memberCommands(channel: Command): void {
 
 async function members(reference: string, _json: unknown, { format }: ReadOptions): Promise<void> {
   const param = { channel: segment(reference) };
-  const value = await answer(admin().channels[":channel"].members.$get({ param, query: {} }));
+  const { members } = admin().channels[":channel"];
+  const value = await rows((page) => members.$get({ param, query: page }));
   show(format, {
     value,
     keys: ["user_id", "role", "status", "joined_at", "last_seen_at"],

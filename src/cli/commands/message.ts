@@ -4,20 +4,13 @@ import type { CHANNEL_HEADER } from "../../edge/admin/messages.ts";
 import { positive, type ReadOptions, reading, readPayload, text } from "../arguments.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { line, openChannel, progress, show, success, warning } from "../output.ts";
-import { admin, answer, segment } from "../server.ts";
+import { admin, answer, rows, segment } from "../server.ts";
 import { stamp } from "../time.ts";
 import { deleteOlder, showStatistics } from "./events.ts";
 
+const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 1000;
 const channelHeader: typeof CHANNEL_HEADER = "realtime-channel";
-
-interface Message {
-  id: string;
-  event_type: string;
-  payload: unknown;
-  sender_id: string | null;
-  sent_at: string;
-}
 
 /** Adds broadcast, messages and replay. */
 export function messageCommands(realtime: Command): void {
@@ -36,7 +29,7 @@ export function messageCommands(realtime: Command): void {
       .command("messages")
       .description("show the newest messages of a channel, newest first")
       .argument("<channel>", "slug, id or name", text)
-      .argument("[limit]", `how many, at most ${MAX_LIMIT} (default: 50)`, (value) =>
+      .argument("[limit]", `how many, at most ${MAX_LIMIT} (default: ${DEFAULT_LIMIT})`, (value) =>
         value === "json" ? value : positive(value),
       ),
     "table",
@@ -68,14 +61,13 @@ async function broadcast(
     json: { event, payload: await readPayload(payload), ...(sender === undefined ? {} : { sender }) },
   });
   const sent = await answer(pending);
-  await tellIfOpen(channel, pending);
+  tellIfOpen(channel, await pending);
   success(`Message sent to ${channel}`);
   line(sent.id);
 }
 
 /** A name that nobody registered may be a slip, even where the open channel of that name is meant. */
-async function tellIfOpen(channel: string, pending: Promise<Pick<Response, "headers">>): Promise<void> {
-  const { headers } = await pending;
+function tellIfOpen(channel: string, { headers }: Pick<Response, "headers">): void {
   if (headers.get(channelHeader) === "open") progress(openChannel(channel), process.stderr);
 }
 
@@ -86,8 +78,8 @@ async function messages(
   { format }: ReadOptions,
 ): Promise<void> {
   if (Number(limit) > MAX_LIMIT) warning(`limit ${limit} lowered to ${MAX_LIMIT}, the most that is shown`);
-  const query = limit === undefined ? {} : { limit: String(Math.min(Number(limit), MAX_LIMIT)) };
-  await showMessages(format, channel, query);
+  const most = limit === undefined ? DEFAULT_LIMIT : Math.min(Number(limit), MAX_LIMIT);
+  await showMessages(format, channel, { limit: String(most) }, most);
 }
 
 async function replay(channel: string, since: string, _json: unknown, { format }: ReadOptions): Promise<void> {
@@ -98,10 +90,17 @@ async function showMessages(
   format: ReadOptions["format"],
   channel: string,
   query: { limit?: string; since?: string },
+  most?: number,
 ): Promise<void> {
-  const pending = admin().channels[":channel"].messages.$get({ param: { channel: segment(channel) }, query });
-  const value: Message[] = await answer(pending);
-  await tellIfOpen(channel, pending);
+  const { messages } = admin().channels[":channel"];
+  const param = { channel: segment(channel) };
+  let told = false;
+  const value = await rows(async (page) => {
+    const response = await messages.$get({ param, query: { ...query, ...page } });
+    if (!told) tellIfOpen(channel, response);
+    told = true;
+    return response;
+  }, most);
   show(format, {
     value,
     keys: ["id", "event_type", "payload", "sender_id", "sent_at"],

@@ -3,7 +3,7 @@ import { Argument, type Command } from "commander";
 import type { Client } from "pg";
 import { CliError, EXIT, ToldError } from "../errors.ts";
 import { heading, line, progress, success, warning } from "../output.ts";
-import { admin, answer, findServer } from "../server.ts";
+import { admin, answer, findServer, rows } from "../server.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /** More topics than anybody registers; their messages go back three days. */
@@ -196,7 +196,8 @@ async function takeChannels({ channels }: Plan): Promise<boolean> {
 
 /** Captures the tables, and leaves alone those that are captured: their events may have been chosen since. */
 async function takeTables({ tables }: Plan): Promise<boolean> {
-  const captured = new Set((await answer(admin().subscriptions.$get())).map(({ table_name }) => table_name));
+  const { subscriptions } = admin();
+  const captured = new Set((await rows((query) => subscriptions.$get({ query }))).map(({ table_name }) => table_name));
   let all = true;
   for (const { name, quoted, events } of tables) {
     if (captured.has(name)) {
@@ -204,7 +205,7 @@ async function takeTables({ tables }: Plan): Promise<boolean> {
       continue;
     }
     try {
-      await answer(admin().subscriptions.$post({ json: { table: quoted, events } }));
+      await answer(subscriptions.$post({ json: { table: quoted, events } }));
       success(`Subscribed to ${name} (${events.join(", ")})`);
     } catch (error) {
       all = refused(error);

@@ -2,7 +2,7 @@
 import { Argument, type Command } from "commander";
 import { jsonObject, positive, type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, show, success } from "../output.ts";
-import { admin, answer, segment } from "../server.ts";
+import { admin, answer, rows, segment } from "../server.ts";
 import { ago, count, lastSeen } from "../time.ts";
 
 const STATUSES = ["online", "away", "offline"] as const;
@@ -128,9 +128,7 @@ async function get(user: string, channel: string | undefined, _json: unknown, { 
 }
 
 async function online(channel: string | undefined, _json: unknown, { format }: ReadOptions): Promise<void> {
-  const present = (await entries(channel === undefined ? {} : { channel })).filter(
-    ({ status }) => status !== "offline",
-  );
+  const present = await entries({ present: "true", ...(channel === undefined ? {} : { channel }) });
   const value = present.map(({ seconds_since_seen, ...entry }) => ({ ...entry, seconds_ago: seconds_since_seen }));
   show(format, {
     value,
@@ -173,8 +171,11 @@ async function countUsers(
   });
 }
 
-function entries(query: { channel?: string; user?: string }) {
-  return answer(admin().presence.$get({ query }));
+/** Entries of all channels or one, last seen first. */
+async function entries(filter: { channel?: string; user?: string; present?: "true" }) {
+  const { presence } = admin();
+  const found = await rows((page) => presence.$get({ query: { ...page, ...filter } }));
+  return found.sort((a, b) => Date.parse(b.last_seen_at) - Date.parse(a.last_seen_at));
 }
 
 /** The name that a user gave in their presence, if any. */

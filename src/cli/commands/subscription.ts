@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, progress, show, success } from "../output.ts";
-import { admin, answer, segment } from "../server.ts";
+import { admin, answer, rows, segment } from "../server.ts";
 
 /** Adds subscribe, unsubscribe and subscriptions. */
 export function subscriptionCommands(realtime: Command): void {
@@ -50,7 +50,8 @@ async function unsubscribe(table: string): Promise<void> {
 }
 
 async function subscriptions(_json: unknown, { format }: ReadOptions): Promise<void> {
-  const value = await answer(admin().subscriptions.$get());
+  const { subscriptions } = admin();
+  const value = await rows((query) => subscriptions.$get({ query }));
   show(format, {
     value,
     keys: ["id", "table_name", "events", "filter", "options", "created_at", "updated_at"],

@@ -4,7 +4,7 @@ import { NO_DATABASE } from "../../settings/database.ts";
 import { type ReadOptions, reading } from "../arguments.ts";
 import { CliError, ToldError } from "../errors.ts";
 import { asTyped, bad, heading, line, list, show, success, warning } from "../output.ts";
-import { admin, answer, findServer, type Server } from "../server.ts";
+import { admin, answer, findServer, rows, type Server } from "../server.ts";
 import { waiting } from "../spinner.ts";
 import { ago, count, secondsSince } from "../time.ts";
 
@@ -153,7 +153,8 @@ function label(name: string): string {
 }
 
 async function connections(_json: unknown, { format }: ReadOptions): Promise<void> {
-  const value = await answer(admin().connections.$get());
+  const { connections } = admin();
+  const value = await rows((query) => connections.$get({ query }));
   show(format, {
     value,
     keys: ["user_id", "connection_id", "status", "connected_at", "seconds_since_seen"],

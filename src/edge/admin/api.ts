@@ -1,17 +1,20 @@
 // The admin API: what `nself realtime` and dashboards call, mounted at /admin/v1 behind the role service_role.
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import type { RouterRoute } from "hono/types";
 import { mostOf } from "../../protocol/limits.ts";
 import { channels } from "./channels.ts";
 import { cleanup } from "./cleanup.ts";
 import { connections } from "./connections.ts";
 import { control } from "./control.ts";
 import { history } from "./history.ts";
+import { idempotency } from "./idempotency.ts";
 import { members } from "./members.ts";
 import { messages } from "./messages.ts";
-import type { AdminEnv, AdminPorts } from "./ports.ts";
+import type { AdminEnv, AdminPorts, Refusal } from "./ports.ts";
 import { presence } from "./presence.ts";
 import { answerProblem, Problem } from "./problem.ts";
+import { reference } from "./reference.ts";
 import { stats } from "./stats.ts";
 import { status } from "./status.ts";
 import { subscriptions } from "./subscriptions.ts";
@@ -30,26 +33,56 @@ const limit = bodyLimit({
 export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: Bindings) => AdminPorts) {
   const api = new Hono<AdminEnv & { Bindings: Bindings }>();
   api.onError(answerProblem);
-  api.use(limit, async (c, next) => {
-    c.set("ports", portsOf(c.env));
+  api.route(
+    "/",
+    reference(() => api.routes),
+  );
+  api.use(async (c, next) => {
+    const ports = portsOf(c.env);
+    const admitted = await ports.admit(c.req.raw.headers);
+    if ("reason" in admitted) throw refusal(admitted);
+    c.set("ports", ports);
     await next();
-  });
+  }, limit);
   const routes = api
+    // Before the rest: a channel itself knows the messages that come again.
+    .route("/channels", messages)
+    .use(idempotency)
     .route("/", status)
     .route("/", stats)
     .route("/channels", channels)
     .route("/channels", members)
-    .route("/channels", messages)
     .route("/", history)
     .route("/", presence)
     .route("/cleanup", cleanup)
     .route("/connections", connections)
     .route("/", control)
     .route("/subscriptions", subscriptions);
+  for (const [path, methods] of methodsByPath(api.routes)) {
+    api.all(path, (c) => {
+      const detail = `${c.req.path} takes ${methods.join(" and ")}, not ${c.req.method}`;
+      throw new Problem("method_not_allowed", detail, { headers: { allow: methods.join(", ") } });
+    });
+  }
   api.all("*", (c) => {
     throw new Problem("not_found", `the admin API has no ${c.req.method} ${c.req.path}`);
   });
   return routes;
+}
+
+function refusal({ status, reason }: Refusal): Problem {
+  if (status === 403) return new Problem("forbidden", reason);
+  return new Problem("unauthorized", reason, { headers: { "www-authenticate": "Bearer" } });
+}
+
+/** The methods of each path that has a route. */
+function methodsByPath(routes: readonly RouterRoute[]): Map<string, string[]> {
+  const methods = new Map<string, string[]>();
+  for (const { method, path } of routes) {
+    if (method === "ALL") continue;
+    methods.set(path, [...new Set([...(methods.get(path) ?? []), ...(method === "GET" ? ["GET", "HEAD"] : [method])])]);
+  }
+  return methods;
 }
 
 export type AdminApi = ReturnType<typeof adminApi>;

@@ -1,11 +1,13 @@
 // Admin API: registered channels.
 import { Hono } from "hono";
 import * as z from "zod";
-import { CHANNEL_TYPES, type ListedChannel, type RegisteredChannel } from "../../store/channels.ts";
+import { CHANNEL_TYPES, type ChannelCursor, type ListedChannel, type RegisteredChannel } from "../../store/channels.ts";
 import { deleteChannel, setMetadata } from "../acts.ts";
 import type { PresenceEntry } from "../objects/rpc.ts";
-import { body, channelMetadata, name, query } from "./input.ts";
+import { cursorIn, cut, MAX_PAGE, pageFields, sizeOf } from "./cursor.ts";
+import { body, channelMetadata, channelPath, name, query, time } from "./input.ts";
 import { archived, configureRooms, findChannel, objectOf } from "./objects.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { slugOf } from "./slug.ts";
@@ -17,54 +19,136 @@ const draft = z.strictObject({
   name,
   type: type.optional(),
   metadata: channelMetadata.optional(),
-  /** Overwrite a channel of this slug whose type differs; without it that is a conflict. */
-  update: z.boolean().optional(),
+  update: z
+    .boolean()
+    .meta({ description: "Overwrite a channel of this slug; without it another type is a conflict." })
+    .optional(),
 });
 const filter = z.strictObject({
   type: z.enum(["all", ...CHANNEL_TYPES], { error: `must be all, ${typeNames}` }).optional(),
+  ...pageFields(MAX_PAGE),
 });
+const cursorSchema = z.tuple([time.transform((text) => new Date(text)), z.string()]);
+
+const channel = z
+  .object({
+    id: z.uuid(),
+    slug: z.string().meta({ description: "The part of the name that is its topic." }),
+    name: z.string(),
+    type: z.enum(CHANNEL_TYPES),
+    metadata: z.record(z.string(), z.unknown()),
+    created_at: time,
+    updated_at: time,
+  })
+  .meta({ id: "Channel" });
+const made = channel.extend({ created: z.boolean() }).meta({ id: "MadeChannel" });
+const shown = channel
+  .extend({ total_members: z.number().int(), online_members: z.number().int(), messages_24h: z.number().int() })
+  .meta({ id: "ShownChannel" });
+const listed = channel
+  .omit({ metadata: true })
+  .extend({ members: z.number().int(), online: z.number().int() })
+  .meta({ id: "ListedChannel" });
+
+const operations = {
+  list: operation({
+    id: "listChannels",
+    tag: "Channels",
+    summary: "List channels, newest first",
+    answers: { 200: z.array(listed) },
+    commands: ["channel list"],
+  }),
+  create: operation({
+    id: "createChannel",
+    tag: "Channels",
+    summary: "Make a channel",
+    description: "A channel of that name and type is left as it is, unless `update` says to overwrite it.",
+    answers: { 201: made, 200: made },
+    problems: ["conflict"],
+    commands: ["channel create"],
+  }),
+  show: operation({
+    id: "getChannel",
+    tag: "Channels",
+    summary: "Show a channel",
+    answers: { 200: shown },
+    problems: ["not_found"],
+    commands: ["channel get"],
+  }),
+  change: operation({
+    id: "changeChannel",
+    tag: "Channels",
+    summary: "Replace the metadata of a channel",
+    description: "Limits and rules that it sets are in force at once.",
+    answers: { 200: channel },
+    problems: ["not_found"],
+    commands: [],
+  }),
+  remove: operation({
+    id: "deleteChannel",
+    tag: "Channels",
+    summary: "Delete a channel with its messages and members",
+    answers: { 200: channel },
+    problems: ["not_found"],
+    commands: ["channel delete"],
+  }),
+};
 
 export const channels = new Hono<AdminEnv>()
-  .get("/", query(filter), async (c) => {
+  .get("/", operations.list, query(filter), async (c) => {
     const { ports } = c.var;
-    const { type } = c.req.valid("query");
-    const [rows, presence] = await Promise.all([
-      ports.store.channels.list(type === "all" ? undefined : type),
+    const { type, cursor, ...paging } = c.req.valid("query");
+    const size = sizeOf(paging);
+    const [found, presence] = await Promise.all([
+      ports.store.channels.list(
+        type === "all" ? undefined : type,
+        size + 1,
+        cursor === undefined ? undefined : startOf(cursor),
+      ),
       ports.directory().presence({}),
     ]);
+    const rows = cut(c, found, size, ({ created_at, slug }) => [created_at.toISOString(), slug]);
     const online = countOnline(presence);
     return c.json(rows.map((row) => listView(row, online.get(row.slug) ?? 0)));
   })
-  .post("/", body(draft), async (c) => {
+  .post("/", operations.create, body(draft), async (c) => {
     const { update, ...wish } = c.req.valid("json");
     const { created, channel } = await register(c.var.ports, wish, update ?? false);
-    return c.json({ ...channelView(channel), created }, created ? 201 : 200);
+    const view: z.infer<typeof made> = { ...channelView(channel), created };
+    return c.json(view, created ? 201 : 200);
   })
-  .get("/:channel", async (c) => {
+  .get("/:channel", operations.show, channelPath, async (c) => {
     const { ports } = c.var;
-    const channel = await findChannel(ports, c.req.param("channel"));
+    const channel = await findChannel(ports, c.req.valid("param").channel);
     const object = objectOf(ports, channel);
     const [presence, messages] = await Promise.all([
       object.presence(),
       archived(ports, channel).then(({ id }) => ports.store.messages.statistics(id)),
     ]);
-    return c.json({
+    const view: z.infer<typeof shown> = {
       ...channelView(channel),
       total_members: channel.members,
       online_members: countOnline(presence).get(channel.slug) ?? 0,
       messages_24h: messages.messages_last_day,
-    });
+    };
+    return c.json(view);
   })
-  .patch("/:channel", body(z.strictObject({ metadata: channelMetadata })), async (c) => {
+  .patch(
+    "/:channel",
+    operations.change,
+    channelPath,
+    body(z.strictObject({ metadata: channelMetadata })),
+    async (c) => {
+      const { ports } = c.var;
+      const channel = await findChannel(ports, c.req.valid("param").channel);
+      const { outcome, tell } = await setMetadata(ports, channel, c.req.valid("json").metadata);
+      await tell();
+      return c.json(channelView(outcome));
+    },
+  )
+  .delete("/:channel", operations.remove, channelPath, async (c) => {
     const { ports } = c.var;
-    const channel = await findChannel(ports, c.req.param("channel"));
-    const { outcome, tell } = await setMetadata(ports, channel, c.req.valid("json").metadata);
-    await tell();
-    return c.json(channelView(outcome));
-  })
-  .delete("/:channel", async (c) => {
-    const { ports } = c.var;
-    const channel = await findChannel(ports, c.req.param("channel"));
+    const channel = await findChannel(ports, c.req.valid("param").channel);
     const { outcome, tell } = await deleteChannel(ports, channel);
     await tell();
     return c.json(channelView(outcome));
@@ -99,6 +183,11 @@ export async function register(
   return { created: created !== undefined, channel };
 }
 
+function startOf(cursor: string): ChannelCursor {
+  const [created_at, slug] = cursorIn(cursor, cursorSchema);
+  return { created_at, slug };
+}
+
 /** Users online (not away) in each channel. */
 function countOnline(presence: PresenceEntry[]): Map<string, number> {
   const counts = new Map<string, number>();
@@ -108,7 +197,8 @@ function countOnline(presence: PresenceEntry[]): Map<string, number> {
   return counts;
 }
 
-function channelView({ id, slug, name, type, metadata, created_at, updated_at }: RegisteredChannel) {
+function channelView(row: RegisteredChannel): z.infer<typeof channel> {
+  const { id, slug, name, type, metadata, created_at, updated_at } = row;
   return {
     id,
     slug,
@@ -120,7 +210,8 @@ function channelView({ id, slug, name, type, metadata, created_at, updated_at }:
   };
 }
 
-function listView({ id, slug, name, type, members, created_at, updated_at }: ListedChannel, online: number) {
+function listView(row: ListedChannel, online: number): z.infer<typeof listed> {
+  const { id, slug, name, type, members, created_at, updated_at } = row;
   const times = { created_at: created_at.toISOString(), updated_at: updated_at.toISOString() };
   return { id, slug, name, type, members, online, ...times };
 }

@@ -5,13 +5,30 @@ import { tuning } from "../../settings/edge.ts";
 import { askHolders } from "./connections.ts";
 import { expireMessages } from "./expiry.ts";
 import { ageHours, body } from "./input.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv } from "./ports.ts";
 
 /** A connection that nothing was heard of for so long is gone (contract C52). */
 const STALE_MS = 300_000;
 
+const cleaned = z
+  .object({
+    stale_connections: z.number().int(),
+    old_messages: z.number().int(),
+    expired_presence: z.number().int(),
+    orphaned_subscriptions: z.number().int(),
+  })
+  .meta({ id: "Cleaned" });
+
 export const cleanup = new Hono<AdminEnv>().post(
   "/",
+  operation({
+    id: "cleanUp",
+    tag: "System",
+    summary: "Remove stale connections, old messages, expired presence and orphaned subscriptions",
+    answers: { 200: cleaned },
+    commands: ["cleanup"],
+  }),
   body(z.strictObject({ hours: ageHours.optional() })),
   async (c) => {
     const { ports } = c.var;
@@ -23,11 +40,12 @@ export const cleanup = new Hono<AdminEnv>().post(
       ports.directory().expirePresence(silence * 1_000),
       ports.store.subscriptions.removeOrphans(),
     ]);
-    return c.json({
+    const view: z.infer<typeof cleaned> = {
       stale_connections: closed.answers.reduce((sum, count) => sum + count, 0),
       old_messages: messages,
       expired_presence: presence,
       orphaned_subscriptions: subscriptions,
-    });
+    };
+    return c.json(view);
   },
 );

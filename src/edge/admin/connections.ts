@@ -1,15 +1,47 @@
 // Admin API: open client sockets.
 import { Hono } from "hono";
+import * as z from "zod";
 import { settleAtOnce } from "../at-once.ts";
 import type { ConnectionEntry, HolderRpc } from "../objects/rpc.ts";
+import { MAX_PAGE, pageFields, pageOf } from "./cursor.ts";
+import { query, time } from "./input.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 import { secondsSince } from "./time.ts";
 
-export const connections = new Hono<AdminEnv>().get("/", async (c) => {
-  const open = await openConnections(c.var.ports);
-  return c.json(open.toSorted((a, b) => b.connectedAt - a.connectedAt).map(connectionView));
+const connection = z
+  .object({
+    user_id: z.string().nullable(),
+    connection_id: z.string(),
+    status: z.literal("connected"),
+    role: z.string(),
+    channels: z.array(z.string()),
+    gateway: z.string(),
+    connected_at: time,
+    last_seen_at: time,
+    seconds_since_seen: z.number().int(),
+  })
+  .meta({ id: "Connection" });
+
+const list = operation({
+  id: "listConnections",
+  tag: "Control",
+  summary: "List the open sockets, newest first",
+  answers: { 200: z.array(connection) },
+  commands: ["connections"],
 });
+
+export const connections = new Hono<AdminEnv>().get(
+  "/",
+  list,
+  query(z.strictObject(pageFields(MAX_PAGE))),
+  async (c) => {
+    const open = await openConnections(c.var.ports);
+    const page = pageOf(c, open, c.req.valid("query"), ({ connectedAt, id }) => [-connectedAt, id]);
+    return c.json(page.map(connectionView));
+  },
+);
 
 /** Every open client socket, asked of the objects that hold them. What one holds that does not answer is left out. */
 export async function openConnections(ports: AdminPorts): Promise<ConnectionEntry[]> {
@@ -38,7 +70,8 @@ export async function askHolders<Answer>(
   return asked;
 }
 
-function connectionView({ id, user, role, channels, gateway, connectedAt, lastSeen }: ConnectionEntry) {
+function connectionView(entry: ConnectionEntry): z.infer<typeof connection> {
+  const { id, user, role, channels, gateway, connectedAt, lastSeen } = entry;
   return {
     user_id: user,
     connection_id: id,

@@ -5,49 +5,129 @@ import type { Block } from "../../protocol/blocks.ts";
 import { roomObject } from "../../protocol/topics.ts";
 import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { heldBy } from "./connections.ts";
-import { body, name, path, query } from "./input.ts";
+import { MAX_PAGE, pageFields, pageOf } from "./cursor.ts";
+import { body, name, path, query, reference, time, userPath } from "./input.ts";
 import { isUsed } from "./objects.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { Problem } from "./problem.ts";
 
 /** Ten years. */
 const MAX_SECONDS = 315_360_000;
 
-const user = path(z.object({ user: name }));
 const reason = z.string().min(1).max(100).optional();
 const seconds = z.number().int().min(1).max(MAX_SECONDS).optional();
-const scope = z.strictObject({ channel: name.optional() });
+const scope = z.strictObject({ channel: reference.optional() });
+const page = scope.extend(pageFields(MAX_PAGE));
+
+const answers = {
+  ban: z.object({
+    user_id: z.string(),
+    channel: z.string().nullable(),
+    used: z.boolean().meta({ description: "false: nobody knows a channel of that name, it may be a slip" }),
+    until: time.nullable().meta({ description: "null: for good" }),
+    reason: z.string().nullable(),
+  }),
+  block: z
+    .object({
+      kind: z.enum(["user", "token"]),
+      id: z.string(),
+      until: time.nullable().meta({ description: "null: for good" }),
+      reason: z.string().nullable(),
+    })
+    .meta({ id: "Block", description: "A user or a token that is kept out." }),
+};
+
+const operations = {
+  disconnect: operation({
+    id: "disconnect",
+    tag: "Control",
+    summary: "End a connection; its client may come back",
+    answers: { 200: z.object({ connection_id: z.string() }) },
+    problems: ["not_found"],
+    commands: ["disconnect"],
+  }),
+  kick: operation({
+    id: "kickUser",
+    tag: "Control",
+    summary: "End all connections of a user, or put them out of one channel",
+    answers: { 200: z.object({ user_id: z.string(), connections: z.number().int() }) },
+    commands: ["kick"],
+  }),
+  ban: operation({
+    id: "banUser",
+    tag: "Control",
+    summary: "Keep a user out, everywhere or of one channel",
+    answers: { 200: answers.ban },
+    problems: ["conflict"],
+    commands: ["ban"],
+  }),
+  unban: operation({
+    id: "unbanUser",
+    tag: "Control",
+    summary: "Let a user in again",
+    answers: { 200: z.object({ user_id: z.string(), channel: z.string().nullable(), lifted: z.boolean() }) },
+    commands: ["unban"],
+  }),
+  bans: operation({
+    id: "listBans",
+    tag: "Control",
+    summary: "List who is banned, and which tokens were revoked",
+    answers: { 200: z.array(answers.block) },
+    commands: ["bans"],
+  }),
+  revoke: operation({
+    id: "revokeToken",
+    tag: "Control",
+    summary: "Have a token count no more; its connections end",
+    answers: { 200: z.object({ jti: z.string(), until: time.nullable(), reason: z.string().nullable() }) },
+    problems: ["conflict"],
+    commands: ["revoke"],
+  }),
+};
 
 export const control = new Hono<AdminEnv>()
-  .delete("/connections/:connection", path(z.object({ connection: name })), async (c) => {
+  .delete("/connections/:connection", operations.disconnect, path(z.object({ connection: name })), async (c) => {
     const { connection } = c.req.valid("param");
     const ended = await heldBy(c.var.ports, (holder) => holder.disconnect(connection));
     if (!ended.includes(true)) throw new Problem("not_found", `there is no connection "${connection}"`);
     return c.json({ connection_id: connection });
   })
-  .post("/users/:user/kick", user, body(z.strictObject({ channel: name.optional(), reason })), async (c) => {
-    const { ports } = c.var;
-    const { channel, reason = "You were removed by an administrator" } = c.req.valid("json");
-    const { user } = c.req.valid("param");
-    const { slug } = await scopeOf(ports, channel);
-    const counts = await heldBy(ports, (holder) => holder.kick(user, slug ?? undefined, reason));
-    return c.json({ user_id: user, connections: counts.reduce((sum, count) => sum + count, 0) });
-  })
-  .put("/users/:user/ban", user, body(z.strictObject({ channel: name.optional(), seconds, reason })), async (c) => {
-    const { ports } = c.var;
-    const { user } = c.req.valid("param");
-    const { channel, seconds, reason = null } = c.req.valid("json");
-    const until = seconds === undefined ? null : Date.now() + seconds * 1_000;
-    const { slug, isRegistered } = await scopeOf(ports, channel);
-    // A ban may well come before its channel; a name that nobody knows is more likely a slip, which should show.
-    const used = slug === null || isRegistered || (await mayBeUsed(ports, slug));
-    if (slug === null) await block(ports, { kind: "user", id: user, until, reason });
-    else if (!(await eachRoom(ports, slug, (room) => room.ban(user, { until, reason }))).every(Boolean)) {
-      throw new Problem("conflict", `channel "${slug}" has as many bans as it may: lift one first`);
-    }
-    return c.json({ user_id: user, channel: slug, used, until: timeOf(until), reason });
-  })
-  .delete("/users/:user/ban", user, query(scope), async (c) => {
+  .post(
+    "/users/:user/kick",
+    operations.kick,
+    userPath,
+    body(z.strictObject({ channel: reference.optional(), reason })),
+    async (c) => {
+      const { ports } = c.var;
+      const { channel, reason = "You were removed by an administrator" } = c.req.valid("json");
+      const { user } = c.req.valid("param");
+      const { slug } = await scopeOf(ports, channel);
+      const counts = await heldBy(ports, (holder) => holder.kick(user, slug ?? undefined, reason));
+      return c.json({ user_id: user, connections: counts.reduce((sum, count) => sum + count, 0) });
+    },
+  )
+  .put(
+    "/users/:user/ban",
+    operations.ban,
+    userPath,
+    body(z.strictObject({ channel: reference.optional(), seconds, reason })),
+    async (c) => {
+      const { ports } = c.var;
+      const { user } = c.req.valid("param");
+      const { channel, seconds, reason = null } = c.req.valid("json");
+      const until = seconds === undefined ? null : Date.now() + seconds * 1_000;
+      const { slug, isRegistered } = await scopeOf(ports, channel);
+      // A ban may well come before its channel; a name that nobody knows is more likely a slip, which should show.
+      const used = slug === null || isRegistered || (await mayBeUsed(ports, slug));
+      if (slug === null) await block(ports, { kind: "user", id: user, until, reason });
+      else if (!(await eachRoom(ports, slug, (room) => room.ban(user, { until, reason }))).every(Boolean)) {
+        throw new Problem("conflict", `channel "${slug}" has as many bans as it may: lift one first`);
+      }
+      return c.json({ user_id: user, channel: slug, used, until: timeOf(until), reason });
+    },
+  )
+  .delete("/users/:user/ban", operations.unban, userPath, query(scope), async (c) => {
     const { ports } = c.var;
     const { user } = c.req.valid("param");
     const { channel } = c.req.valid("query");
@@ -58,15 +138,13 @@ export const control = new Hono<AdminEnv>()
         : await eachRoom(ports, slug, (room) => room.unban(user));
     return c.json({ user_id: user, channel: slug, lifted: lifted.includes(true) });
   })
-  .get("/bans", query(scope), async (c) => {
+  .get("/bans", operations.bans, query(page), async (c) => {
     const { ports } = c.var;
-    const { channel } = c.req.valid("query");
-    const { slug } = await scopeOf(ports, channel);
-    if (slug === null) return c.json((await ports.directory().blocks()).map(blockView));
-    const bans = new Map((await eachRoom(ports, slug, (room) => room.bans())).flatMap((bans) => Object.entries(bans)));
-    return c.json([...bans].map(([id, ban]) => blockView({ kind: "user", id, ...ban })));
+    const { channel, ...paging } = c.req.valid("query");
+    const blocks = channel === undefined ? await ports.directory().blocks() : await bansOf(ports, channel);
+    return c.json(pageOf(c, blocks, paging, ({ kind, id }) => [kind, id]).map(blockView));
   })
-  .post("/tokens/revoke", body(z.strictObject({ jti: name, seconds, reason })), async (c) => {
+  .post("/tokens/revoke", operations.revoke, body(z.strictObject({ jti: name, seconds, reason })), async (c) => {
     const { jti, seconds, reason = null } = c.req.valid("json");
     const until = seconds === undefined ? null : Date.now() + seconds * 1_000;
     await block(c.var.ports, { kind: "token", id: jti, until, reason });
@@ -107,6 +185,14 @@ function mayBeUsed(ports: AdminPorts, slug: string): Promise<boolean> {
   return isUsed(ports, slug, ports.channel(roomObject(slug, false))).catch(() => true);
 }
 
+async function bansOf(ports: AdminPorts, reference: string): Promise<Block[]> {
+  const { slug } = await scopeOf(ports, reference);
+  const bans = new Map(
+    (await eachRoom(ports, slug ?? reference, (room) => room.bans())).flatMap((bans) => Object.entries(bans)),
+  );
+  return [...bans].map(([id, ban]) => ({ kind: "user", id, ...ban }));
+}
+
 function eachRoom<Answer>(
   ports: AdminPorts,
   slug: string,
@@ -119,6 +205,6 @@ function timeOf(until: number | null): string | null {
   return until === null ? null : new Date(until).toISOString();
 }
 
-function blockView({ kind, id, until, reason }: Block) {
+function blockView({ kind, id, until, reason }: Block): z.infer<typeof answers.block> {
   return { kind, id, until: timeOf(until), reason };
 }

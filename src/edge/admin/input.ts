@@ -2,6 +2,7 @@
 import { validator } from "hono/validator";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
+import { saying } from "./operation.ts";
 import { Problem } from "./problem.ts";
 
 /** Longest channel name, reference, user id and event name, in UTF-16 units: each is part of a topic, a row or a frame. */
@@ -9,7 +10,13 @@ export const MAX_NAME_LENGTH = 200;
 /** Largest metadata of a channel or of a presence, bytes of JSON. */
 const MAX_METADATA_BYTES = 100_000;
 
+/** A point in time, as answers have it. */
+export const time = z.iso.datetime();
+
 export const name = z.string().min(1).max(MAX_NAME_LENGTH);
+
+export const reference = name.meta({ description: "A channel: its slug, id or name." });
+export const userId = name.meta({ description: "Id of a user." });
 
 /** A JSON object of the user's own. */
 export const metadata = z
@@ -29,19 +36,36 @@ export const ageHours = z.number().int().min(0).max(876_000);
 
 /** Parses the JSON body of a request. */
 export const body = <Schema extends z.ZodType>(schema: Schema) =>
-  validator("json", (value, c) => {
-    // Hono reads a body only when it is declared as JSON, and gives `{}` else.
-    if (!c.req.header("content-type")?.includes("json")) {
-      throw new Problem("invalid_request", "the body must be JSON, sent with content-type: application/json");
-    }
-    return parse(schema, value);
-  });
+  saying(
+    validator("json", (value, c) => {
+      // Hono reads a body only when it is declared as JSON, and gives `{}` else.
+      if (!c.req.header("content-type")?.includes("json")) {
+        throw new Problem("invalid_request", "the body must be JSON, sent with content-type: application/json");
+      }
+      return parse(schema, value);
+    }),
+    { body: schema },
+  );
 
 /** Parses the query of a request. Its values stay text, as clients send them; routes read numbers and times from it. */
-export const query = <Schema extends z.ZodType>(schema: Schema) => validator("query", (value) => parse(schema, value));
+export const query = <Schema extends z.ZodType>(schema: Schema) =>
+  saying(
+    validator("query", (value) => parse(schema, value)),
+    { query: schema },
+  );
 
 /** Parses path parameters of a request. */
-export const path = <Schema extends z.ZodType>(schema: Schema) => validator("param", (value) => parse(schema, value));
+export const path = <Schema extends z.ZodType>(schema: Schema) =>
+  saying(
+    validator("param", (value) => parse(schema, value)),
+    { path: schema },
+  );
+
+/** The channel that a path names. */
+export const channelPath = path(z.object({ channel: reference }));
+
+/** The user that a path names. */
+export const userPath = path(z.object({ user: userId }));
 
 /** Parses what was given. Throws `invalid_request` that names what is wrong. */
 export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {

@@ -66,6 +66,6 @@ export async function findRoom(
 
 /** Whether an open channel has been used: it holds messages, or somebody is in it. */
 export async function isUsed(ports: AdminPorts, sub: string, object: ChannelRpc): Promise<boolean> {
-  const said = await object.history({ limit: 1, order: "newest" });
+  const { messages: said } = await object.history({ limit: 1, order: "newest" });
   return said.length > 0 || (await openConnections(ports)).some(({ channels }) => channels.includes(sub));
 }

@@ -8,6 +8,14 @@ export interface AdminPorts {
   gateway(name: string): GatewayRpc;
   directory(): DirectoryRpc;
   store: Store;
+  /** Whether a request is let in, by its headers; with a reason: it is not. */
+  admit(headers: Headers): Promise<{ claims: object } | Refusal>;
+}
+
+/** Why a request is not let in: nobody is known by it, or who is known may not. */
+export interface Refusal {
+  readonly status: 401 | 403;
+  readonly reason: string;
 }
 
 /** What every admin route finds in its context. Bindings are text here, whatever else the platform binds. */

@@ -1,17 +1,21 @@
 // Problems: how the admin API says no (RFC 9457, application/problem+json).
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
+import * as z from "zod";
 import { type ProblemCode, problems } from "../../protocol/errors.ts";
 import { LOCKED, StatementRefused, StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 
-/** What a problem document holds. `detail` says what to do; `code` is what a program tests. */
-export interface ProblemDocument {
-  type: string;
-  title: string;
-  status: number;
-  detail: string;
-  code: string;
-}
+/** What a problem document holds. */
+export const problemDocument = z
+  .object({
+    type: z.string().meta({ description: "A URN of the code." }),
+    title: z.string(),
+    status: z.number().int(),
+    detail: z.string().meta({ description: "What is wrong, and what to do." }),
+    code: z.string().meta({ description: "What a program tests; docs/errors.md lists them." }),
+  })
+  .meta({ id: "Problem", description: "How the API says no (RFC 9457)." });
+export type ProblemDocument = z.infer<typeof problemDocument>;
 
 /** SQLSTATEs that mean more than a bad request: no such table, no such subscription, a full channel, a table in use. */
 const REFUSALS = new Map<string, ProblemCode>([
@@ -25,9 +29,16 @@ const REFUSALS = new Map<string, ProblemCode>([
 export class Problem extends Error {
   override readonly name = "Problem";
   readonly code: ProblemCode;
-  constructor(code: ProblemCode, detail: string, options?: ErrorOptions) {
+  /** What the answer says in headers. */
+  readonly headers: Readonly<Record<string, string>>;
+  constructor(
+    code: ProblemCode,
+    detail: string,
+    { headers = {}, ...options }: ErrorOptions & { headers?: Readonly<Record<string, string>> } = {},
+  ) {
     super(detail, options);
     this.code = code;
+    this.headers = headers;
   }
 }
 
@@ -39,7 +50,7 @@ export function answerProblem(error: Error, c: Context): Response {
   const { status, title } = problems[problem.code];
   const type = `urn:nself:realtime:problem:${problem.code}`;
   const document: ProblemDocument = { type, title, status, detail: problem.message, code: problem.code };
-  return c.body(JSON.stringify(document), status, { "content-type": "application/problem+json" });
+  return c.body(JSON.stringify(document), status, { ...problem.headers, "content-type": "application/problem+json" });
 }
 
 function logFailure(error: Error, c: Context): void {

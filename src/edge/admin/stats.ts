@@ -1,14 +1,48 @@
 // Admin API: statistics of the whole: connections, channels, messages, row changes, presence.
 import { Hono } from "hono";
+import * as z from "zod";
+import { messageTotals } from "../../store/messages.ts";
 import { openConnections } from "./connections.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 import { countByStatus } from "./presence.ts";
-import { channelCounts, fromStore } from "./status.ts";
+import { channelCounts, fromStore, STORE_STATES } from "./status.ts";
 import { secondsSince } from "./time.ts";
 
 const BEAT_SECONDS = 60;
 
-export const stats = new Hono<AdminEnv>().get("/stats", async (c) => {
+const count = z.number().int();
+const channelTotals = z.object({ total: count, public: count, private: count, presence: count });
+const statistics = z
+  .object({
+    store: z.enum(STORE_STATES),
+    reason: z.string().nullable().meta({ description: "Why what only PostgreSQL knows is null." }),
+    connections: z.object({ active: count, peak_24h: count, average_latency_ms: count.nullable() }),
+    channels: channelTotals.nullable(),
+    messages_24h: z.object({ sent: count, delivered: count, failed: count }),
+    subscriptions: z.object({
+      active: count,
+      tables_monitored: count.nullable(),
+      events_processed_24h: count,
+      insert_subs: count.nullable(),
+      update_subs: count.nullable(),
+      delete_subs: count.nullable(),
+      filtered_subs: count.nullable(),
+    }),
+    broadcasts: messageTotals.nullable(),
+    presence: z.object({ users_tracked: count, online: count, heartbeats_1m: count }),
+  })
+  .meta({ id: "Statistics" });
+
+const show = operation({
+  id: "getStatistics",
+  tag: "System",
+  summary: "Show statistics of the whole",
+  answers: { 200: statistics },
+  commands: ["stats"],
+});
+
+export const stats = new Hono<AdminEnv>().get("/stats", show, async (c) => {
   const { ports } = c.var;
   const directory = ports.directory();
   const [open, totals, entries, stored] = await Promise.all([
@@ -25,9 +59,9 @@ export const stats = new Hono<AdminEnv>().get("/stats", async (c) => {
       status !== "offline" && secondsSince(lastSeen) < BEAT_SECONDS ? [key] : [],
     ),
   ]);
-  return c.json({
+  const view: z.infer<typeof statistics> = {
     store: stored.store,
-    reason: stored.store === "ready" ? null : stored.reason,
+    reason: "reason" in stored ? stored.reason : null,
     connections: {
       active: open.length,
       peak_24h: Math.max(totals.peak, open.length),
@@ -46,7 +80,8 @@ export const stats = new Hono<AdminEnv>().get("/stats", async (c) => {
       online: presence.online,
       heartbeats_1m: beats.size,
     },
-  });
+  };
+  return c.json(view);
 });
 
 const noTables = {

@@ -1,21 +1,89 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
+import * as z from "zod";
 import { limitsFrom, tuning } from "../../settings/edge.ts";
 import type { ChannelType } from "../../store/channels.ts";
 import { NoDatabase, StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import type { ListenerState } from "../../store/listener.ts";
 import { register } from "./channels.ts";
 import { openConnections } from "./connections.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv, AdminPorts } from "./ports.ts";
 
 const DEFAULT_CHANNEL = "general";
 
+const count = z.number().int();
+/** What PostgreSQL can be: `none` by choice. */
+export const STORE_STATES = ["ready", "none", "not_initialised", "unavailable"] as const;
+const common = z.object({
+  enabled: z.boolean(),
+  connections: count,
+  active_subscriptions: count,
+  limits: z.object({
+    messages_per_minute: count,
+    presence_calls_per_minute: count,
+    max_payload_bytes: count,
+    max_channels_per_connection: count,
+    max_connections: count,
+    max_connections_per_gateway: count,
+    heartbeat_seconds: count,
+    reconnect_ms: count,
+    idle_seconds: count,
+  }),
+});
+const parked = z.object({
+  feed: z.string(),
+  changes: count,
+  refused: count,
+  since: z.string(),
+  reason: z.string().nullable(),
+});
+const state = z
+  .discriminatedUnion("store", [
+    common.extend({
+      store: z.literal("ready"),
+      channels: z.object({ total: count, public: count, private: count, presence: count }),
+      tables_monitored: count,
+      row_changes: z.object({
+        listener: z.string(),
+        outbox_bytes: count,
+        outbox_limit: count,
+        capturing: z.boolean(),
+        stopped_at: z.string().nullable(),
+        parked: z.array(parked),
+        alarms: z.array(z.string()).meta({ description: "What is wrong, in words." }),
+      }),
+    }),
+    common.extend({ store: z.literal("none") }),
+    common.extend({ store: z.enum(["not_initialised", "unavailable"]), reason: z.string() }),
+  ])
+  .meta({ id: "Status" });
+
+const operations = {
+  show: operation({
+    id: "getStatus",
+    tag: "System",
+    summary: "Show the state of the system",
+    description: "That PostgreSQL is away or empty is part of the state, not a failure to tell it.",
+    answers: { 200: state },
+    commands: ["status"],
+  }),
+  init: operation({
+    id: "initialise",
+    tag: "System",
+    summary: "Make the default channel; may be repeated",
+    description: "The schema of the database is made by the command before it calls this.",
+    answers: { 200: z.object({ channel: z.string(), created: z.boolean(), table: z.string().nullable() }) },
+    commands: ["init"],
+  }),
+};
+
 export const status = new Hono<AdminEnv>()
-  .get("/status", async (c) => {
+  .get("/status", operations.show, async (c) => {
     const { ports } = c.var;
     const settings = tuning.parse(c.env);
     const [connections, stored] = await Promise.all([openConnections(ports), storeStatus(ports)]);
-    return c.json({
+    const view: z.infer<typeof state> = {
       ...stored,
       enabled: settings.REALTIME_ENABLED,
       connections: connections.length,
@@ -31,9 +99,10 @@ export const status = new Hono<AdminEnv>()
         reconnect_ms: settings.REALTIME_RECONNECT_DELAY,
         idle_seconds: limitsFrom(settings).idleMs / 1_000,
       },
-    });
+    };
+    return c.json(view);
   })
-  .post("/init", async (c) => {
+  .post("/init", operations.init, async (c) => {
     const { ports } = c.var;
     // Whatever was made of the default channel since the first time is left alone.
     const there = await ports.store.channels.findSlug(DEFAULT_CHANNEL);

@@ -2,7 +2,9 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import type { TableSubscription } from "../../store/subscriptions.ts";
-import { body } from "./input.ts";
+import { MAX_PAGE, pageFields, pageOf } from "./cursor.ts";
+import { body, path, query, time } from "./input.ts";
+import { operation } from "./operation.ts";
 import type { AdminEnv } from "./ports.ts";
 import { Problem } from "./problem.ts";
 
@@ -15,22 +17,70 @@ const wish = z.strictObject({
   filter: z.string().min(1).max(1000).optional(),
   options: z.strictObject({ notify: z.boolean().optional() }).optional(),
 });
+const target = path(
+  z.object({
+    target: z.string().min(1).max(MAX_TARGET_LENGTH).meta({ description: "The table, or the subscription's id." }),
+  }),
+);
+
+const subscription = z
+  .object({
+    id: z.uuid(),
+    table_name: z.string(),
+    events: z.array(z.string()),
+    filter: z.string().nullable(),
+    options: z.object({ notify: z.boolean().optional() }),
+    created_at: time,
+    updated_at: time,
+  })
+  .meta({ id: "Subscription" });
+
+const operations = {
+  list: operation({
+    id: "listSubscriptions",
+    tag: "Row changes",
+    summary: "List the captured tables, newest first",
+    answers: { 200: z.array(subscription) },
+    commands: ["subscriptions"],
+  }),
+  subscribe: operation({
+    id: "subscribeTable",
+    tag: "Row changes",
+    summary: "Capture the row changes of a table",
+    description: "A subscription that is there is replaced: its events, filter and options.",
+    answers: { 201: subscription },
+    problems: ["statement_refused", "not_found", "conflict"],
+    commands: ["subscribe"],
+  }),
+  unsubscribe: operation({
+    id: "unsubscribeTable",
+    tag: "Row changes",
+    summary: "End the capture of a table",
+    answers: { 200: subscription },
+    problems: ["statement_refused", "not_found", "conflict"],
+    commands: ["unsubscribe"],
+  }),
+};
 
 export const subscriptions = new Hono<AdminEnv>()
-  .get("/", async (c) => c.json((await c.var.ports.store.subscriptions.list()).map(subscriptionView)))
-  .post("/", body(wish), async (c) => {
+  .get("/", operations.list, query(z.strictObject(pageFields(MAX_PAGE))), async (c) => {
+    const found = await c.var.ports.store.subscriptions.list();
+    const place = ({ created_at, table_name }: TableSubscription) => [-created_at.getTime(), table_name];
+    return c.json(pageOf(c, found, c.req.valid("query"), place).map(subscriptionView));
+  })
+  .post("/", operations.subscribe, body(wish), async (c) => {
     const { table, ...rest } = c.req.valid("json");
     const made = await c.var.ports.store.subscriptions.subscribe(table, rest);
     if (made === undefined) throw new Problem("internal", `the database made no subscription for "${table}"`);
     return c.json(subscriptionView(made), 201);
   })
-  .delete("/:target", async (c) => {
-    const target = c.req.param("target");
+  .delete("/:target", operations.unsubscribe, target, async (c) => {
+    const { target } = c.req.valid("param");
     const ended = await c.var.ports.store.subscriptions.unsubscribe(target);
     if (ended === undefined) throw new Problem("not_found", `there is no subscription "${target}"`);
     return c.json(subscriptionView(ended));
   });
 
-function subscriptionView({ created_at, updated_at, ...rest }: TableSubscription) {
+function subscriptionView({ created_at, updated_at, ...rest }: TableSubscription): z.infer<typeof subscription> {
   return { ...rest, created_at: created_at.toISOString(), updated_at: updated_at.toISOString() };
 }

@@ -20,6 +20,7 @@ import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
+import { Answers, answerTables } from "./answers.ts";
 import { blockTables, KeptBlocks } from "./block-store.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway, noPlace } from "./clients.ts";
@@ -31,7 +32,10 @@ import type {
   ChannelConfig,
   ChannelRpc,
   ConnectionEntry,
+  HistoryPage,
+  HistoryQuery,
   Moderator,
+  Once,
   PostedMessage,
   PresenceEntry,
   PresenceStatus,
@@ -59,6 +63,8 @@ import { Tables } from "./tables.ts";
 import { Teller } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
+/** A page of the history ends with the message that goes past this, UTF-16 units of JSON. */
+const MAX_HISTORY_LENGTH = 8_000_000;
 /** A gateway name for the sockets that this object holds itself. */
 const DIRECT = "direct:";
 
@@ -82,6 +88,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #teller: Teller;
   readonly #holder: Holder;
   readonly #places: SocketPlaces;
+  readonly #answers: Answers;
   readonly #keptBlocks: KeptBlocks;
   readonly #presences: Holder;
   readonly #sockets = new WeakMap<WebSocket, Known>();
@@ -92,7 +99,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const name = parseObjectName(this.#objectName);
     if (name === undefined) throw new Error(`"${this.#objectName}" names no channel`);
     const timers = this.#timers;
-    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables, ...blockTables]);
+    const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables, ...blockTables, ...answerTables]);
+    this.#answers = new Answers(tables);
     this.#keptBlocks = new KeptBlocks(tables);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store, (channel) => this.#core.archiving.heard(channel));
@@ -280,9 +288,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   async publish(
     message: { event: string; payload: string; sender?: string },
     registered?: ChannelConfig,
-  ): Promise<Published | Unposted> {
+    once?: Once,
+  ): Promise<Published | Unposted | "key_reused"> {
     if (registered !== undefined) this.#access.learn(registered);
     const { event, payload, sender = null } = message;
+    const known = this.#published(once);
+    if (known !== undefined) return known;
     if (sender !== null) {
       const role = "authenticated";
       const judged = await this.#judge({
@@ -292,7 +303,18 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       });
       if ("reason" in judged) return judged;
     }
-    return this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
+    // While it was judged the same may have come again. From here on nothing is awaited: both are kept, or neither.
+    const meanwhile = this.#published(once);
+    if (meanwhile !== undefined) return meanwhile;
+    const sent = this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
+    if (once !== undefined) this.#answers.keep(once, JSON.stringify(sent));
+    return sent;
+  }
+
+  /** What was published with that key. */
+  #published(once: Once | undefined): Published | "key_reused" | undefined {
+    const known = once && this.#answers.find(once);
+    return typeof known === "object" ? JSON.parse(known.answer) : known;
   }
 
   /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
@@ -363,11 +385,16 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#clients.reauthorizeAll();
   }
 
-  async history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]> {
+  async history({ order, limit, since = 0, after }: HistoryQuery): Promise<HistoryPage> {
     const { epoch } = this.#core.position;
-    const { limit, order, since } = query;
-    const found = order === "newest" ? this.#core.history(limit).reverse() : this.#core.history(limit, since ?? 0);
-    return found.filter(({ at }) => since === undefined || at >= since).map((message) => storedMessage(epoch, message));
+    const messages: StoredMessage[] = [];
+    let size = 0;
+    for (const message of this.#core.history(order, since, after)) {
+      if (messages.length >= limit || size >= MAX_HISTORY_LENGTH) return { messages, more: true };
+      messages.push(storedMessage(epoch, message));
+      size += message.body.length;
+    }
+    return { messages, more: false };
   }
 
   async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean> {

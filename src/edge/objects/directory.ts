@@ -3,11 +3,21 @@ import { DurableObject } from "cloudflare:workers";
 import type { Tallied } from "../../gateway/tally.ts";
 import { type Block, type BlockList, MAX_BLOCKS } from "../../protocol/blocks.ts";
 import { openStore } from "../../store/store.ts";
-import { forEachAtOnce, settleAtOnce } from "../at-once.ts";
+import { AT_ONCE, forEachAtOnce, settleAtOnce } from "../at-once.ts";
 import { type Env, settingsOf } from "../env.ts";
+import { Answers, answerTables } from "./answers.ts";
 import { Counters, counterTables } from "./counters.ts";
 import { Places, placeTables } from "./places.ts";
-import type { ChannelRpc, DirectoryRpc, HolderRpc, PresenceEntry, Totals } from "./rpc.ts";
+import type {
+  ChannelRpc,
+  DirectoryRpc,
+  HolderRpc,
+  Once,
+  PresenceEntry,
+  PresencePlace,
+  PresenceQuery,
+  Totals,
+} from "./rpc.ts";
 import { Tables } from "./tables.ts";
 import { objectTimers } from "./timers.ts";
 
@@ -20,13 +30,18 @@ const tables = [
 const HOUR_MS = 3_600_000;
 /** How long it is believed that there are no free places. */
 const LOOK_EVERY_MS = 1_000;
+/** A write that is not done after so long never will be: whoever did it is gone. */
+const UNDER_WAY_MS = 60_000;
 
 /** What an object holds: a gateway its sockets, a channel those that came straight to it, or presence. */
 type Holding = "gateway" | "channel" | "presence";
 
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
   readonly #timers = objectTimers(this.ctx);
-  readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables, ...placeTables]);
+  readonly #tables = new Tables(this.ctx.storage.sql, [...tables, ...counterTables, ...placeTables, ...answerTables]);
+  readonly #answers = new Answers(this.#tables);
+  /** Writes that are being done, by their keys: since when. */
+  readonly #underWay = new Map<string, number>();
   readonly #counters = new Counters(this.#tables);
   readonly #places = new Places(this.#tables);
   /** Unix ms until which free places are not looked for again; no end while they are. */
@@ -120,6 +135,49 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return this.#tables.read(query, jti, Date.now()).length > 0;
   }
 
+  async presencePage({ limit, user, present = false, after }: PresenceQuery) {
+    const found: { entry: PresenceEntry; place: PresencePlace }[] = [];
+    const names = this.#names("presence")
+      .sort()
+      .filter((name) => after === undefined || name >= after[0]);
+    for (let at = 0; at < names.length && found.length <= limit; at += AT_ONCE) {
+      const answers = await this.#askChannels(
+        async (channel, name) => {
+          return (await channel.presence())
+            .filter(({ key, status }) => (user === undefined || key === user) && !(present && status === "offline"))
+            .filter(({ key }) => after === undefined || name > after[0] || key > after[1])
+            .sort((a, b) => (a.key < b.key ? -1 : 1))
+            .map((entry) => ({ entry, place: [name, entry.key] as const }));
+        },
+        names.slice(at, at + AT_ONCE),
+      );
+      found.push(...answers.flat());
+    }
+    const page = found.slice(0, limit);
+    return {
+      entries: page.map(({ entry }) => entry),
+      next: found.length > limit ? page.at(-1)?.place : undefined,
+    };
+  }
+
+  async begin(once: Once): Promise<{ answer: string } | "new" | "under_way" | "key_reused"> {
+    const found = this.#answers.find(once);
+    if (found !== undefined) return found;
+    const now = Date.now();
+    for (const [key, since] of this.#underWay) {
+      if (now - since < UNDER_WAY_MS) break;
+      this.#underWay.delete(key);
+    }
+    if (this.#underWay.has(once.key)) return "under_way";
+    this.#underWay.set(once.key, now);
+    return "new";
+  }
+
+  async finish(once: Once, answer: string | null): Promise<void> {
+    this.#underWay.delete(once.key);
+    if (answer !== null) this.#answers.keep(once, answer);
+  }
+
   async blocks(): Promise<Block[]> {
     return this.#blocks();
   }
@@ -193,11 +251,12 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
     return sum(set);
   }
 
-  /** Asks every channel that holds presence. One that fails is left out and logged. */
-  async #askChannels<Answer>(ask: (channel: ChannelRpc) => Promise<Answer>): Promise<Answer[]> {
-    const { answers, errors } = await settleAtOnce(this.#names("presence"), (name) =>
-      ask(this.env.CHANNEL.getByName(name)),
-    );
+  /** Asks channels that hold presence, all unless some are named. One that fails is left out and logged. */
+  async #askChannels<Answer>(
+    ask: (channel: ChannelRpc, name: string) => Promise<Answer>,
+    names = this.#names("presence"),
+  ): Promise<Answer[]> {
+    const { answers, errors } = await settleAtOnce(names, (name) => ask(this.env.CHANNEL.getByName(name), name));
     for (const error of errors) console.error(JSON.stringify({ event: "no answer", reason: String(error) }));
     return answers;
   }

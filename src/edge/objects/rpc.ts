@@ -26,7 +26,22 @@ export interface StoredMessage {
   sender: string | null;
 }
 
-export type PresenceStatus = "online" | "away" | "offline";
+/** `after` is the number of the message after which a page begins, in its order. */
+export interface HistoryQuery {
+  order: "newest" | "oldest";
+  limit: number;
+  since?: number;
+  after?: number;
+}
+
+/** Messages of the ring, of at most `limit` and of about 8 MB; `more`: there are others behind them. */
+export interface HistoryPage {
+  messages: StoredMessage[];
+  more: boolean;
+}
+
+export const PRESENCE_STATUSES = ["online", "away", "offline"] as const;
+export type PresenceStatus = (typeof PRESENCE_STATUSES)[number];
 
 /** One member of a channel's presence: a key (user id) with the newest of its metas. `lastSeen` is unix ms. */
 export interface PresenceEntry {
@@ -35,6 +50,17 @@ export interface PresenceEntry {
   status: PresenceStatus;
   metadata: Record<string, unknown>;
   lastSeen: number;
+}
+
+/** The object of a channel, and a key in it. */
+export type PresencePlace = readonly [object: string, key: string];
+
+export interface PresenceQuery {
+  limit: number;
+  user?: string | undefined;
+  present?: boolean | undefined;
+  /** A page begins after this place. */
+  after?: PresencePlace | undefined;
 }
 
 /** One open client socket. Times are unix milliseconds. */
@@ -48,6 +74,12 @@ export interface ConnectionEntry {
   lastSeen: number;
   /** Live row-change subscriptions it holds: feeds joined and `postgres_changes` entries of its channels. */
   subscriptions: number;
+}
+
+/** A write that is to be done once: its key, and the request that it was given for. */
+export interface Once {
+  key: string;
+  request: string;
 }
 
 /** Of the last 24 hours. `latencyMs` is the average; null: nothing was measured. */
@@ -119,9 +151,10 @@ export interface ChannelRpc extends HolderRpc {
   publish(
     message: { event: string; payload: string; sender?: string },
     registered?: ChannelConfig,
-  ): Promise<Published | Unposted>;
-  /** Messages of the ring: the newest `limit` (order "newest"), or all since a time in unix ms (order "oldest"). */
-  history(query: { limit: number; order: "newest" | "oldest"; since?: number }): Promise<StoredMessage[]>;
+    once?: Once,
+  ): Promise<Published | Unposted | "key_reused">;
+  /** Messages of the ring: the newest (order "newest"), or the first since a time in unix ms (order "oldest"). */
+  history(query: HistoryQuery): Promise<HistoryPage>;
   /** Erases a message in the ring, if it is there and (with `sender`) this user's; answers whether it was. */
   erase(id: string, sender?: string): Promise<boolean>;
   /** Forgets what was sent before a time (unix ms): nobody is to have it any more. */
@@ -167,6 +200,8 @@ export interface DirectoryRpc {
   holders(): Promise<{ gateways: string[]; channels: string[] }>;
   /** Presence of all channels, for one user or for everybody. */
   presence(query: { user?: string }): Promise<PresenceEntry[]>;
+  /** The same in pages, by channels and users; `present`: without those who are offline. */
+  presencePage(query: PresenceQuery): Promise<{ entries: PresenceEntry[]; next: PresencePlace | undefined }>;
   /** See ChannelRpc, for all channels. */
   expirePresence(ms: number): Promise<number>;
   /** Marks a user offline in every channel where they are tracked without a socket; answers in how many. */
@@ -181,4 +216,8 @@ export interface DirectoryRpc {
   isRevoked(jti: string): Promise<boolean>;
   /** The blocks that stand. */
   blocks(): Promise<Block[]>;
+  /** Takes up a write; or what was answered to it before, or why it may not be done. */
+  begin(once: Once): Promise<{ answer: string } | "new" | "under_way" | "key_reused">;
+  /** Keeps what a write that was taken up has come to; null: to nothing, it may be sent again. */
+  finish(once: Once, answer: string | null): Promise<void>;
 }
