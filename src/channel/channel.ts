@@ -281,7 +281,7 @@ export class Channel {
       this.#sequence.reserve();
       this.#writeIn(wait);
     }
-    this.#send(message);
+    this.#send([message]);
     this.archiving.note();
     return message;
   }
@@ -315,9 +315,9 @@ export class Channel {
     });
   }
 
-  #send(message: Message): void {
-    const parcel = new Parcel(message);
-    for (const link of this.#links.values()) link.deliver(parcel);
+  #send(messages: readonly Message[]): void {
+    if (this.#links.size === 0) return;
+    for (const parcel of Parcel.of(messages)) for (const link of this.#links.values()) link.deliver(parcel);
   }
 
   #track(link: Link, { call, session, user, key, meta }: Call<"track">): void {
@@ -352,13 +352,22 @@ export class Channel {
     return this.#turns.take(batch.header.feed, () => this.#takeChanges(batch));
   }
 
+  /**
+   * Whether a batch need not come here, of which this is the header: nobody listens, and who stands before it will be told
+   * that something is missing. `stale` as for `changes`.
+   */
+  skips(header: BatchHeader): "stale" | boolean {
+    if (!this.#isUnheard) return false;
+    if (this.#listeners.judge(header) === "stale") return "stale";
+    this.#sequence.skip();
+    return true;
+  }
+
   async #takeChanges({ header, changes }: Batch): Promise<boolean> {
+    const skips = this.skips(header);
+    if (skips !== false) return skips === true;
     const judgement = this.#listeners.judge(header);
     if (judgement === "stale") return false;
-    if (this.#isUnheard) {
-      this.#sequence.skip();
-      return true;
-    }
     const idOf = ({ id }: RowChange): string => `${header.source}:${id}`;
     const known = this.#known(judgement);
     const fresh = changes.filter((change) => !known.has(idOf(change)));
@@ -420,7 +429,7 @@ export class Channel {
   #take(drafts: readonly Draft[]): void {
     const messages = drafts.map((draft) => this.#append(draft));
     this.#write();
-    for (const message of messages) this.#send(message);
+    this.#send(messages);
   }
 
   /** The feeds of whole schemas repeat what the feeds of tables keep: they keep nothing while nobody listens. */

@@ -1,17 +1,32 @@
-// A parcel: one message on its way down every link, encoded for the wire at most once.
+// A parcel: messages that go down every link together, encoded for the wire at most once.
 import { encodeLink, type Message } from "../protocol/link.ts";
+import { fitting } from "../protocol/messages.ts";
 
 export class Parcel {
-  readonly message: Message;
+  /** In order; at least one. */
+  readonly messages: readonly Message[];
   #wire: string | Uint8Array | undefined;
 
-  constructor(message: Message) {
-    this.message = message;
+  constructor(messages: readonly Message[]) {
+    this.messages = messages;
+  }
+
+  /** All messages, in as few parcels as hold them. */
+  static *of(messages: readonly Message[]): Generator<Parcel> {
+    for (let rest = messages; rest.length > 0; ) {
+      const count = fitting(rest);
+      yield new Parcel(rest.slice(0, count));
+      rest = rest.slice(count);
+    }
   }
 
   /** The link message as it goes over a socket. */
   get wire(): string | Uint8Array {
-    this.#wire ??= encodeLink({ t: "message", ...this.message });
+    const [first] = this.messages;
+    this.#wire ??=
+      this.messages.length === 1 && first !== undefined
+        ? encodeLink({ t: "message", ...first })
+        : encodeLink({ t: "messages", messages: this.messages });
     return this.#wire;
   }
 }

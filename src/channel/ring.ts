@@ -1,17 +1,12 @@
 // The ring: the newest messages of a channel, durable within 250 ms, several to a row.
-import { fromBase64, toBase64 } from "../protocol/base64.ts";
-import type { Body, Message } from "../protocol/link.ts";
+import type { Message } from "../protocol/link.ts";
+import { decodeMessages, encodeMessages, fitting, idsOf } from "../protocol/messages.ts";
 import type { ChannelStore, RingRow } from "./ports.ts";
 
 /** Rows of the ring. The platform bills rows, so they are slots that are written over, never deleted. */
 export const RING_SLOTS = 1_024;
-const MAX_ROW_MESSAGES = 100;
-const MAX_ROW_LENGTH = 64_000;
 
 type IndexEntry = Omit<RingRow, "body">;
-
-/** A message's header in a row; its body follows all headers, `length` UTF-16 units long, base64 if it is bytes. */
-type Header = Omit<Message, "body"> & { readonly length: number; readonly binary?: true };
 
 export class Ring {
   readonly #store: ChannelStore;
@@ -50,23 +45,14 @@ export class Ring {
     this.#pending.push(message);
   }
 
-  /** Writes what is pending, in rows of up to 100 messages or 64,000 characters. */
+  /** Writes what is pending, several messages to a row. */
   write(): void {
     while (this.#pending.length > 0) {
-      const row = this.#nextRow();
+      const row = this.#pending.slice(0, fitting(this.#pending));
       this.#put(row);
       // Only now: a row that could not be written is tried again.
       this.#pending = this.#pending.slice(row.length);
     }
-  }
-
-  #nextRow(): Message[] {
-    let length = 0;
-    const end = this.#pending.findIndex(({ body }, count) => {
-      length += body.length;
-      return count > 0 && (count >= MAX_ROW_MESSAGES || length > MAX_ROW_LENGTH);
-    });
-    return end < 0 ? this.#pending : this.#pending.slice(0, end);
   }
 
   #put(messages: Message[]): void {
@@ -74,7 +60,7 @@ export class Ring {
     const last = messages.at(-1);
     if (first === undefined || last === undefined) return;
     const entry = { slot: this.#nextSlot, first: first.seq, last: last.seq, at: last.at };
-    this.#store.putRing({ ...entry, body: encodeRow(messages) });
+    this.#store.putRing({ ...entry, body: encodeMessages(messages) });
     this.#nextSlot = (this.#nextSlot + 1) % RING_SLOTS;
     if (this.#index.length >= RING_SLOTS) this.#index.shift();
     this.#index.push(entry);
@@ -83,7 +69,7 @@ export class Ring {
   /** Ids of all messages held, oldest first; no body is decoded for them. */
   *ids(): Generator<string> {
     for (const entry of this.#index) {
-      for (const { id } of headersOf(this.#store.ringBody(entry.slot) ?? "[]\n")) yield id;
+      yield* idsOf(this.#store.ringBody(entry.slot) ?? "[]\n");
     }
     for (const { id } of this.#pending) yield id;
   }
@@ -133,7 +119,7 @@ export class Ring {
 
   #messagesOf(entry: IndexEntry): Message[] {
     const body = this.#store.ringBody(entry.slot);
-    return body === undefined ? [] : decodeRow(body);
+    return body === undefined ? [] : decodeMessages(body);
   }
 
   /** Forgets everything, written and pending. The store is cleared by the caller. */
@@ -142,27 +128,4 @@ export class Ring {
     this.#pending = [];
     this.#nextSlot = 0;
   }
-}
-
-function encodeRow(messages: readonly Message[]): string {
-  const bodies = messages.map(({ body }) => (typeof body === "string" ? body : toBase64(body)));
-  const headers = messages.map(({ body, ...rest }, index): Header => {
-    const length = bodies[index]?.length ?? 0;
-    return typeof body === "string" ? { ...rest, length } : { ...rest, length, binary: true };
-  });
-  return `${JSON.stringify(headers)}\n${bodies.join("")}`;
-}
-
-function headersOf(row: string): Header[] {
-  return JSON.parse(row.slice(0, row.indexOf("\n")));
-}
-
-function decodeRow(row: string): Message[] {
-  let offset = row.indexOf("\n") + 1;
-  return headersOf(row).map(({ length, binary, ...rest }) => {
-    const text = row.slice(offset, offset + length);
-    offset += length;
-    const body: Body = binary ? fromBase64(text) : text;
-    return { ...rest, body };
-  });
 }

@@ -1,5 +1,5 @@
 // The listener's door: batches of row changes, each into the feeds of its table, and what our own tables report.
-import { BadBatch, type BatchHeader, openBatch, parseChanges } from "../protocol/changes.ts";
+import { BadBatch, type Batch, type BatchHeader, openBatch, parseChanges } from "../protocol/changes.ts";
 import { parseBroadcasts, parseMembers, parseSlugs, type Unsent } from "../protocol/reports.ts";
 import { feedName, feedObject, parseFeedName } from "../protocol/topics.ts";
 import { StoreNotReady, StoreUnavailable } from "../store/database.ts";
@@ -45,14 +45,27 @@ async function deliver(env: Env, header: BatchHeader, lines: readonly string[]):
       return { taken: true };
   }
   const batch = { header, changes: parseChanges(header, lines) };
-  const feeds = feedsOf(header).map((feed) => env.CHANNEL.getByName(feedObject(feed)));
-  const answers = await Promise.all(feeds.map((feed) => feed.changes(batch)));
-  for (const answer of answers) if ("away" in answer) throw new StoreUnavailable(answer.away, {});
-  return answers.every((answer) => "taken" in answer && answer.taken) ? { taken: true } : "stale";
+  const answers = await Promise.all([
+    take(env, header.feed, batch),
+    ...wildcardsOf(header).map((feed) => takeIfHeard(env, feed, batch)),
+  ]);
+  return answers.every((isTaken) => isTaken) ? { taken: true } : "stale";
 }
 
-/** The table's own feed, that of its schema, and that of everything. */
-function feedsOf({ feed }: BatchHeader): string[] {
+async function take(env: Env, feed: string, batch: Batch): Promise<boolean> {
+  const answer = await env.CHANNEL.getByName(feedObject(feed)).changes(batch);
+  if ("away" in answer) throw new StoreUnavailable(answer.away, {});
+  return answer.taken;
+}
+
+/** Few listen to whole schemas, and a batch is large. */
+async function takeIfHeard(env: Env, feed: string, batch: Batch): Promise<boolean> {
+  const skips = await env.CHANNEL.getByName(feedObject(feed)).skips(batch.header);
+  return skips === false ? take(env, feed, batch) : skips === true;
+}
+
+/** The feeds of a table's schema, and of everything. */
+function wildcardsOf({ feed }: BatchHeader): string[] {
   const schema = parseFeedName(feed)?.schema;
-  return schema === undefined ? [feed] : [feed, feedName(schema, "*"), "*.*"];
+  return schema === undefined ? [] : [feedName(schema, "*"), "*.*"];
 }

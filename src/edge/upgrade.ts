@@ -94,7 +94,8 @@ async function newSession(request: Request, env: Env): Promise<SessionRecord | R
   }
   try {
     const claims = await verifyToken(token, settingsOf(env).keys, Date.now());
-    return { id: crypto.randomUUID(), version, claims, connectedAt: Date.now(), headers };
+    const packed = query.get("packed") === "true" ? { packed: true as const } : {};
+    return { id: crypto.randomUUID(), version, claims, connectedAt: Date.now(), headers, ...packed };
   } catch (error) {
     if (!(error instanceof TokenError)) throw error;
     return failure(401, error.message.replace(/ \d+ seconds ago$/, ""));

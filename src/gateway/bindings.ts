@@ -1,5 +1,5 @@
 // Bindings: the row-change subscriptions of one channel, fitted to their tables and matched with changes.
-import type { Joiner } from "../protocol/link.ts";
+import type { Joiner, Sight } from "../protocol/link.ts";
 import type { Table } from "../protocol/tables.ts";
 import { type Ask, type Condition, FilterRefused, readableColumn, resolveTerm } from "./filters/conditions.ts";
 import { compileFilter, type Index, indexOf } from "./filters/filter.ts";
@@ -92,6 +92,8 @@ export interface Change {
   readonly row: Row;
   /** How often its row was too long for a pattern, so far. */
   readonly undecided: number;
+  /** Who may see it; absent: everybody. */
+  readonly sight?: Sight | undefined;
   /** Roles that are told no more of it than that it is there. */
   readonly unauthorized?: readonly string[];
 }

@@ -5,6 +5,7 @@ import type { Timers } from "../protocol/timers.ts";
 import type { Binding, Selection } from "./bindings.ts";
 import type { Membership } from "./membership.ts";
 import type { Frame, Outgoing } from "./outgoing.ts";
+import { Packs } from "./packs.ts";
 import type { Deliveries, Room } from "./room.ts";
 import type { Session } from "./session.ts";
 import type { Tally } from "./tally.ts";
@@ -15,6 +16,7 @@ export class FanOut implements Deliveries {
   readonly #tally: Tally;
 
   readonly #undecided: (membership: Membership) => void;
+  readonly #packs = new Packs();
 
   /**
    * `send` answers whether the session still is there. `undecided` hears of members of whom could not be found out in time
@@ -45,6 +47,7 @@ export class FanOut implements Deliveries {
       }
     }
     if (room.subscriptions.size > 0) for (const outgoing of batch) this.#change(room, outgoing);
+    for (const [session, pack, count] of this.#packs.takeAll()) this.#deliver(session, pack, count);
   }
 
   /** A row change, to everybody with a subscription that it is for: one frame for each selection of columns. */
@@ -65,21 +68,25 @@ export class FanOut implements Deliveries {
   }
 
   #offer(session: Session, frame: Frame | undefined): void {
-    if (frame !== undefined) this.#deliver(session, frame);
+    if (frame === undefined) return;
+    if (!session.packed) return this.#deliver(session, frame, 1);
+    if (typeof frame === "string") return this.#packs.add(session, frame);
+    // Bytes cannot be packed, and nothing may overtake.
+    for (const [pack, count] of this.#packs.take(session)) this.#deliver(session, pack, count);
+    this.#deliver(session, frame, 1);
   }
 
-  #deliver(session: Session, frame: Frame): void {
-    this.#tally.delivered(this.#send(session, frame));
+  #deliver(session: Session, frame: Frame, messages: number): void {
+    this.#tally.delivered(this.#send(session, frame), messages);
   }
 
-  replay(room: Room, session: string, outgoing: Outgoing): void {
-    const membership = room.members.get(session);
+  replay(room: Room, id: string, outgoing: Outgoing): void {
+    const membership = room.members.get(id);
     const share = membership && outgoing.shareOf(membership.viewer);
     if (membership === undefined || share === undefined) return;
-    this.#offer(
-      membership.session,
-      outgoing.replayed(membership.session.version, membership.topic, membership.joinRef, share),
-    );
+    const { session, topic, joinRef } = membership;
+    const frame = outgoing.replayed(session.version, topic, joinRef, share);
+    if (frame !== undefined) this.#deliver(session, frame, 1);
   }
 
   state(room: Room, session: string | null, state: PresenceState): void {

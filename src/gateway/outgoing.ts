@@ -4,7 +4,7 @@ import { selectColumns } from "../protocol/changes.ts";
 import { encodeFrame } from "../protocol/codec.ts";
 import type { Version } from "../protocol/frames.ts";
 import { type JsonText, withMember } from "../protocol/json.ts";
-import type { Message, Viewer } from "../protocol/link.ts";
+import type { Access, Message, Viewer } from "../protocol/link.ts";
 import type { Change, Selection } from "./bindings.ts";
 import { type Row, rowOf, tableOf } from "./row.ts";
 import { type Share, Shares } from "./shares.ts";
@@ -45,6 +45,10 @@ export class Outgoing implements Change {
   get row(): Row {
     this.#row ??= rowOf(this.#text);
     return this.#row;
+  }
+
+  get sight(): Access | undefined {
+    return this.message.access;
   }
 
   get unauthorized(): readonly string[] {

@@ -1,5 +1,15 @@
 // A room: the gateway's side of one channel. Keeps the link up, loses nothing on the way, and gathers what comes.
-import type { Admission, Down, Joined, Joiner, PresenceDiff, PresenceState, Up, Viewer } from "../protocol/link.ts";
+import type {
+  Admission,
+  Down,
+  Joined,
+  Joiner,
+  Message,
+  PresenceDiff,
+  PresenceState,
+  Up,
+  Viewer,
+} from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
 import { type Answer, type CallDraft, Calls } from "./calls.ts";
 import type { Membership } from "./membership.ts";
@@ -258,7 +268,8 @@ export class Room {
   }
 
   #receive(down: Down): void {
-    if (down.t === "message") return this.#deliver(down);
+    if (down.t === "message") return this.#deliver([down]);
+    if (down.t === "messages") return this.#deliver(down.messages);
     // Nothing may overtake what is held.
     this.#flush();
     switch (down.t) {
@@ -293,12 +304,17 @@ export class Room {
     }
   }
 
-  #deliver(message: Extract<Down, { t: "message" }>): void {
+  #deliver(messages: readonly Message[]): void {
     const { epoch, seq } = this.#position ?? { epoch: "", seq: 0 };
-    this.#underWay.echoed(message.id);
-    if (message.seq <= seq) return;
-    this.#standAt({ epoch, seq: message.seq });
-    this.#held.push(new Outgoing(message, epoch));
+    let last = seq;
+    for (const message of messages) {
+      this.#underWay.echoed(message.id);
+      if (message.seq <= last) continue;
+      last = message.seq;
+      this.#held.push(new Outgoing(message, epoch));
+    }
+    if (last === seq) return;
+    this.#standAt({ epoch, seq: last });
     if (this.#flushDue) return;
     // No timer for the first message after quiet: it goes at once, and a timer costs as much as a delivery.
     const wait = this.#flushedAt + FLUSH_MS - this.#ports.timers.now();

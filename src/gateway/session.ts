@@ -15,6 +15,8 @@ export interface SessionRecord {
   readonly connectedAt: number;
   /** The `x-*` headers of the upgrade, which policies may read (protocol.md §1.2). */
   readonly headers?: Readonly<Record<string, string>>;
+  /** Its client takes several frames as one, a JSON list of them. */
+  readonly packed?: true;
   /** It has sent a heartbeat, so it is alive as long as more of them come. Absent: never. */
   readonly heartbeats?: true;
 }

@@ -101,8 +101,12 @@ async function takeComing(gateway: Gateway, membership: Membership): Promise<voi
   const refusal = gateway.refusalOf(claims);
   if (refusal !== undefined) return gateway.putOut(membership, refusal);
   const before = membership.claims;
+  const { bindings } = membership;
+  // Subscriptions are found by their viewers.
+  gateway.retain(membership, []);
   membership.claims = claims;
   membership.viewer = viewer;
+  gateway.retain(membership, bindings);
   membership.tokens.coming = undefined;
   rejudgeFeeds(gateway, membership, before);
   gateway.keep(membership);

@@ -1,4 +1,5 @@
-// Subscriptions of one feed: who wants its changes, found by the values of a row where their filters ask for equality.
+// Subscriptions of one feed: who wants its changes, found by the values of a row where their filters ask for equality, and
+// by who may see it where they do not.
 import { type Binding, type Change, wants, wantsUnread } from "./bindings.ts";
 import { type Index, keyOf } from "./filters/filter.ts";
 import type { Membership } from "./membership.ts";
@@ -16,8 +17,8 @@ interface Shelf {
 
 export class Subscriptions {
   readonly #entries = new Map<Membership, Entry[]>();
-  /** Those that every change has to be shown to. */
-  readonly #unindexed = new Set<Entry>();
+  /** Those without an equality, by the roles of their viewers and these by their keys. */
+  readonly #unindexed = new Map<string, Map<string, Set<Entry>>>();
   readonly #shelves = new Map<string, Shelf>();
 
   get size(): number {
@@ -28,12 +29,13 @@ export class Subscriptions {
     return this.#entries.keys();
   }
 
+  /** Adds a subscription of a membership. One whose viewer changes has to be deleted before, and added after. */
   add(membership: Membership, binding: Binding): void {
     const entry = { membership, binding };
     const own = this.#entries.get(membership);
     if (own === undefined) this.#entries.set(membership, [entry]);
     else own.push(entry);
-    if (binding.index === undefined) this.#unindexed.add(entry);
+    if (binding.index === undefined) this.#group(membership).add(entry);
     else for (const set of this.#setsOf(binding.index)) set.add(entry);
   }
 
@@ -44,7 +46,7 @@ export class Subscriptions {
 
   #drop(entry: Entry): void {
     const { index } = entry.binding;
-    if (index === undefined) return void this.#unindexed.delete(entry);
+    if (index === undefined) return this.#ungroup(entry);
     const name = nameOf(index);
     const shelf = this.#shelves.get(name);
     for (const key of index.keys) {
@@ -53,6 +55,31 @@ export class Subscriptions {
       if (set?.size === 0) shelf?.byKey.delete(key);
     }
     if (shelf?.byKey.size === 0) this.#shelves.delete(name);
+  }
+
+  #group({ viewer: { role, key } }: Membership): Set<Entry> {
+    const ofRole = this.#unindexed.get(role) ?? new Map<string, Set<Entry>>();
+    this.#unindexed.set(role, ofRole);
+    const group = ofRole.get(key) ?? new Set<Entry>();
+    ofRole.set(key, group);
+    return group;
+  }
+
+  #ungroup(entry: Entry): void {
+    const { role, key } = entry.membership.viewer;
+    const ofRole = this.#unindexed.get(role);
+    const group = ofRole?.get(key);
+    group?.delete(entry);
+    if (group?.size === 0) ofRole?.delete(key);
+    if (ofRole?.size === 0) this.#unindexed.delete(role);
+  }
+
+  /** Those without an equality whose viewers may see a change: what everybody else wants is no matter. */
+  *#unindexedFor({ sight }: Change): Generator<Entry> {
+    for (const [role, groups] of this.#unindexed) {
+      if (sight === undefined || sight.readers.includes(role)) for (const group of groups.values()) yield* group;
+      else for (const key of sight.visible ?? []) yield* groups.get(key) ?? [];
+    }
   }
 
   #setsOf(index: Index): Set<Entry>[] {
@@ -85,7 +112,7 @@ export class Subscriptions {
       if (own === undefined) found.set(membership, [binding]);
       else own.push(binding);
     };
-    for (const entry of this.#unindexed) offer(entry);
+    for (const entry of this.#unindexedFor(change)) offer(entry);
     for (const { index, byKey } of this.#shelves.values()) {
       const key = keyOf(index, change.row);
       const entries = key === undefined ? undefined : byKey.get(key);

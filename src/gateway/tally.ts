@@ -41,9 +41,9 @@ export class Tally {
     this.#touch();
   }
 
-  delivered(done: boolean): void {
-    if (done) this.#counts.delivered++;
-    else this.#counts.failed++;
+  delivered(done: boolean, messages: number): void {
+    if (done) this.#counts.delivered += messages;
+    else this.#counts.failed += messages;
     this.#touch();
   }
 

@@ -12,6 +12,9 @@ import type { Log } from "./log.ts";
 const channel = "realtime:cdc";
 /** Milliseconds. */
 const activePause = 4;
+/** After a round of many changes: each round has a price, here and at the edge, that many share better than few. */
+const thickPause = 10;
+const thickRound = 16;
 const pollPause = 10;
 const longestSleep = 1_000;
 const rateWindow = 500;
@@ -94,7 +97,7 @@ export class Bell {
         return this.#pause(pollPause - elapsed);
       case "active":
         if (!busy && performance.now() - this.#state.since > rateWindow) await this.#arm();
-        return this.#pause(round.changes.length >= largeRound ? 0 : activePause - elapsed);
+        return this.#pause(pauseAfter(round.changes.length) - elapsed);
       case "arming": {
         if (busy) return this.#disarm();
         const { until, armedAt, pause } = this.#state;
@@ -170,4 +173,9 @@ export class Bell {
     this.#rung = false;
     return heard;
   }
+}
+
+function pauseAfter(changes: number): number {
+  if (changes >= largeRound) return 0;
+  return changes >= thickRound ? thickPause : activePause;
 }

@@ -138,26 +138,36 @@ export function openBatch(body: string): { header: BatchHeader; lines: string[] 
  * its digits. Throws BadBatch.
  */
 export function parseChanges(header: BatchHeader, lines: readonly string[]): RowChange[] {
-  return lines.map((line, index) => parseChange(header, line, index + 2));
+  const texts = new Map(Object.entries(header.tables).map(([relid, table]) => [relid, new TableTexts(table)]));
+  return lines.map((line, index) => parseChange(texts, line, index + 2));
 }
 
-function parseChange(header: BatchHeader, line: string, number: number): RowChange {
+/** What the changes of a table have in common, as text. */
+class TableTexts {
+  readonly table: TableDescription;
+  readonly name: string;
+  readonly columns: string;
+  readonly bytes: ReadonlySet<string>;
+
+  constructor(table: TableDescription) {
+    this.table = table;
+    this.name = `"schema":${JSON.stringify(table.schema)},"table":${JSON.stringify(table.table)}`;
+    this.columns = `"columns":${JSON.stringify(table.columns.map(({ name, type }) => ({ name, type })))}`;
+    this.bytes = new Set(table.columns.filter(({ type }) => type === "bytea").map(({ name }) => name));
+  }
+}
+
+function parseChange(texts: ReadonlyMap<string, TableTexts>, line: string, number: number): RowChange {
   const change = parseLine(changeSchema, line, `line ${number}`);
-  const table = header.tables[String(change.r)];
-  if (table === undefined) throw new BadBatch(`line ${number}: the header describes no table ${change.r}`);
+  const text = texts.get(String(change.r));
+  if (text === undefined) throw new BadBatch(`line ${number}: the header describes no table ${change.r}`);
+  const { table, name, columns, bytes } = text;
   const operation = operations[change.op];
-  const images = cutImages(line, table);
-  const parts = [
-    `"schema":${JSON.stringify(table.schema)}`,
-    `"table":${JSON.stringify(table.table)}`,
-    `"type":"${operation}"`,
-    `"commit_timestamp":${JSON.stringify(change.at)}`,
-    `"columns":${JSON.stringify(table.columns.map(({ name, type }) => ({ name, type })))}`,
-  ];
-  if (images.new !== undefined) parts.push(`"record":${images.new}`);
-  if (images.old !== undefined) parts.push(`"old_record":${images.old}`);
-  parts.push(`"errors":${JSON.stringify(change.errors ?? null)}`);
-  const data = `{${parts.join(",")}}`;
+  const images = cutImages(line, bytes);
+  const record = images.new === undefined ? "" : `,"record":${images.new}`;
+  const oldRecord = images.old === undefined ? "" : `,"old_record":${images.old}`;
+  const errors = change.errors === undefined ? "null" : JSON.stringify(change.errors);
+  const data = `{${name},"type":"${operation}","commit_timestamp":${JSON.stringify(change.at)},${columns}${record}${oldRecord},"errors":${errors}}`;
   if (exceeds(data, MAX_CHANGE_BYTES)) {
     throw new BadBatch(`line ${number}: a change holds at most ${MAX_CHANGE_BYTES} bytes`, 413);
   }
@@ -174,9 +184,8 @@ function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {
 }
 
 /** The texts of the members `new` and `old` of a change line that are there and not null. */
-function cutImages(line: string, { columns }: TableDescription): { new?: JsonText; old?: JsonText } {
+function cutImages(line: string, bytes: ReadonlySet<string>): { new?: JsonText; old?: JsonText } {
   const images: { new?: JsonText; old?: JsonText } = {};
-  const bytes = new Set(columns.filter(({ type }) => type === "bytea").map(({ name }) => name));
   for (const [name, value] of members(line)) {
     if ((name !== "new" && name !== "old") || value === "null") continue;
     images[name] = bytes.size === 0 ? value : mapMembers(value, (column, text) => withoutHexMark(bytes, column, text));

@@ -1,10 +1,11 @@
 // The link protocol: what a gateway and a channel say over the socket between them. Version 1.
 //
 // A link message is a header, one line of JSON, and for messages and publishes a body that is passed on unparsed:
-// text after a newline, or bytes after the header's length in two bytes.
+// text after a newline, or bytes after the header's length in two bytes. Several messages have a list of headers.
 import { reasonOf } from "./errors.ts";
 import type { JsonText } from "./json.ts";
 import type { ChannelLimits } from "./limits.ts";
+import { decodeMessages, encodeMessages } from "./messages.ts";
 import type { Position } from "./positions.ts";
 import type { Rights } from "./rights.ts";
 import type { Table } from "./tables.ts";
@@ -200,6 +201,8 @@ export type Down =
   /** The link stands. What was missed since `hello.since` went before, or `recovered` is false and part of it is lost. */
   | { readonly t: "welcome"; readonly position: Position; readonly recovered: boolean }
   | ({ readonly t: "message" } & Message)
+  /** What came together goes together. */
+  | { readonly t: "messages"; readonly messages: readonly Message[] }
   /** A message of the past for one session that has just joined. */
   | ({ readonly t: "replay"; readonly session: string } & Message)
   | { readonly t: "joined"; readonly call: number; readonly result: Joined }
@@ -223,6 +226,7 @@ const BODY_FROM = 2;
 
 /** Encodes a link message. */
 export function encodeLink(message: Up | Down): string | Uint8Array {
+  if (message.t === "messages") return encodeMessages(message.messages);
   if (!("body" in message)) return JSON.stringify(message);
   const { body, ...rest } = message;
   const header = JSON.stringify(rest);
@@ -235,8 +239,18 @@ export function encodeLink(message: Up | Down): string | Uint8Array {
   return bytes;
 }
 
-/** Decodes a link message that our other end encoded: both ends are ours, so its shape is trusted. */
-export function decodeLink<T extends Up | Down>(data: string | ArrayBuffer): T {
+/** Decodes what a channel says. Both ends are ours, so its shape is trusted. */
+export function decodeDown(data: string | ArrayBuffer): Down {
+  if (typeof data === "string" && data.startsWith("[")) return { t: "messages", messages: decodeMessages(data) };
+  return decode(data);
+}
+
+/** Decodes what a gateway says, likewise. */
+export function decodeUp(data: string | ArrayBuffer): Up {
+  return decode(data);
+}
+
+function decode<T extends Up | Down>(data: string | ArrayBuffer): T {
   if (typeof data === "string") {
     const end = data.indexOf("\n");
     if (end < 0) return JSON.parse(data);

@@ -369,6 +369,27 @@ test("a join that waits is confirmed when it succeeds, and fails with the reason
   );
 });
 
+test("who takes packed frames gets in fewer of them what others get one by one", async () => {
+  const name = await table();
+  const topic = `realtime:${uniqueName("packed")}`;
+  const [packed, plain] = await Promise.all(
+    [{ packed: "true" }, {}].map((query) => RawSocket.open(stack.url, { key: stack.anonKey, query })),
+  );
+  if (packed === undefined || plain === undefined) throw new Error("no sockets");
+  const changesOf = (socket: RawSocket) =>
+    socket.until("100 changes", 100, ({ event }) => event === "postgres_changes");
+  for (const socket of [packed, plain]) {
+    await socket.join(topic, { postgres_changes: [{ event: "*", schema: "public", table: name }] });
+    await socket.until("the subscription", 1, ({ event }) => event === "system");
+  }
+  const before = packed.texts.length;
+  await db.query(`insert into ${name} select n, 'x' from generate_series(1, 100) n`);
+  expect(await changesOf(packed)).toEqual(await changesOf(plain));
+  expect(packed.texts.length - before).toBeLessThan(20);
+  packed.close();
+  plain.close();
+});
+
 test("wildcards in the table, and a table alone, which is one of public", async () => {
   const schema = uniqueName("elsewhere").replaceAll("-", "_");
   await db.query(`create schema ${schema}; create table ${schema}.a (id int primary key);

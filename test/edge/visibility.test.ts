@@ -4,7 +4,7 @@ import { evictDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
 import type { RowChange } from "../../src/protocol/changes.ts";
-import { type Down, decodeLink, encodeLink, type Up, type Viewer } from "../../src/protocol/link.ts";
+import { type Down, decodeDown, encodeLink, type Up, type Viewer } from "../../src/protocol/link.ts";
 
 const USER = "6f1c3a9e-0000-4000-8000-00000000000a";
 const ann: Viewer = { key: "ann", role: "authenticated", claims: { sub: USER } };
@@ -51,7 +51,7 @@ async function open(feed: string): Promise<{ send: (message: Up) => void; heard:
   const { webSocket } = response;
   if (webSocket === null) throw new Error(`refused: ${response.status}`);
   const heard: Down[] = [];
-  webSocket.addEventListener("message", ({ data }) => void heard.push(decodeLink<Down>(data)));
+  webSocket.addEventListener("message", ({ data }) => void heard.push(decodeDown(data)));
   webSocket.accept();
   return { heard, send: (message) => webSocket.send(encodeLink(message)) };
 }

@@ -33,6 +33,11 @@ export interface RawOptions {
   readonly query?: Readonly<Record<string, string>>;
 }
 
+/** Whether text is several frames as one. A frame of 2.0.0 is a list too, whose first part is no frame. */
+export function isPack(value: unknown): value is unknown[] {
+  return Array.isArray(value) && typeof value[0] === "object" && value[0] !== null;
+}
+
 export class RawSocket {
   /** Text frames, in the order in which they came. */
   readonly frames: RawFrame[] = [];
@@ -57,7 +62,8 @@ export class RawSocket {
       if (isBinary) this.binary.push(data);
       else {
         this.texts.push(data.toString());
-        this.frames.push(this.#decode(JSON.parse(data.toString())));
+        const value: unknown = JSON.parse(data.toString());
+        for (const frame of isPack(value) ? value : [value]) this.frames.push(this.#decode(frame));
       }
     });
   }

@@ -17,7 +17,7 @@ import { Tally } from "../../src/gateway/tally.ts";
 import type { Claims } from "../../src/protocol/claims.ts";
 import type { Version } from "../../src/protocol/frames.ts";
 import { defaultLimits, type Limits } from "../../src/protocol/limits.ts";
-import { type Down, decodeLink, encodeLink, type Up } from "../../src/protocol/link.ts";
+import { decodeDown, decodeUp, encodeLink } from "../../src/protocol/link.ts";
 import type { Position } from "../../src/protocol/positions.ts";
 import { allRights, noRights } from "../../src/protocol/rights.ts";
 import type { Timers } from "../../src/protocol/timers.ts";
@@ -263,7 +263,7 @@ export class World {
     const sendDown = (data: string | Uint8Array): void => {
       if (!wire.open) return;
       this.clock.timers(life).after(LINK_MS, () => {
-        if (wire.open) events.message(decodeLink<Down>(bufferOf(data)));
+        if (wire.open) events.message(decodeDown(bufferOf(data)));
       });
     };
     const link: Link = {
@@ -278,7 +278,7 @@ export class World {
       send: (message) => {
         const data = encodeLink(message);
         this.clock.timers(life).after(LINK_MS, () => {
-          if (wire.open) void this.channel(object).receive(link, decodeLink<Up>(bufferOf(data)));
+          if (wire.open) void this.channel(object).receive(link, decodeUp(bufferOf(data)));
         });
       },
       close: () => {
@@ -332,10 +332,16 @@ export class World {
     core.restore(new Map([...known.core.sessions.keys()].flatMap((id) => entryOf(id, this.clients.get(id)))));
   }
 
-  connect(gateway: string, version: Version = "2.0.0", claims: Claims = anon): WorldClient {
+  connect(
+    gateway: string,
+    version: Version = "2.0.0",
+    claims: Claims = anon,
+    more: Pick<SessionRecord, "packed"> = {},
+  ): WorldClient {
     const client = new WorldClient(this.id(), version);
     this.clients.set(client.id, client);
-    this.gateway(gateway).open({ id: client.id, version, claims, connectedAt: this.clock.now, headers: {} }, client);
+    const record = { id: client.id, version, claims, connectedAt: this.clock.now, headers: {}, ...more };
+    this.gateway(gateway).open(record, client);
     return client;
   }
 

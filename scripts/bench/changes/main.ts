@@ -18,7 +18,10 @@ const sections = {
   backlog: { title: "A backlog, from the listener's start to the edge, 100 rows a statement", measure: measureBacklog },
   throughput: { title: "Commit to the sockets of 10 subscribers, 10 rows a statement", measure: measureThroughput },
   latency: { title: "Latency, one subscriber", measure: measureLatency },
-  policies: { title: "Row-level security, each row for one principal, 20 rows a statement", measure: measurePolicies },
+  policies: {
+    title: "Row-level security, each row for one principal, 4 writers, 20 rows a statement",
+    measure: measurePolicies,
+  },
   filters: { title: "Filters, each change for one subscription", measure: measureFilters },
 };
 

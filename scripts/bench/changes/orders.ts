@@ -11,6 +11,8 @@ const order = z.discriminatedUnion("kind", [
       z.object({
         /** Who it is: a key or a token. */
         key: z.string(),
+        /** Takes several frames as one. */
+        packed: z.boolean().optional(),
         /** One a channel: its topic, and the filter of its subscription. */
         joins: z.array(z.object({ topic: z.string(), filter: z.string().optional() })),
       }),

@@ -16,9 +16,9 @@ const sockets: WebSocket[] = [];
 let deliveries = 0;
 let lastAt = 0;
 
-async function connect(url: string, table: string, { key, joins }: SocketPlan): Promise<void> {
+async function connect(url: string, table: string, { key, packed = false, joins }: SocketPlan): Promise<void> {
   const signal = AbortSignal.timeout(JOIN_LIMIT_MS);
-  const ws = new WebSocket(`${url}?apikey=${key}&vsn=2.0.0`, { perMessageDeflate: false });
+  const ws = new WebSocket(`${url}?apikey=${key}&vsn=2.0.0&packed=${packed}`, { perMessageDeflate: false });
   sockets.push(ws);
   await once(ws, "open", { signal });
   await new Promise<void>((resolve, reject) => {
@@ -26,8 +26,9 @@ async function connect(url: string, table: string, { key, joins }: SocketPlan): 
     signal.addEventListener("abort", () => reject(new Error("a subscription did not stand in time")), { once: true });
     ws.on("close", (code) => fail(new Error(`a socket was closed with ${code}`)));
     ws.on("message", (data: Buffer) => {
-      if (data.includes(change)) {
-        deliveries++;
+      const changes = count(data, change);
+      if (changes > 0) {
+        deliveries += changes;
         lastAt = now();
       } else if (data.includes(refused)) reject(new Error(`a subscription was refused: ${data}`));
       else if (data.includes(stands) && ++standing === joins.length) resolve();
@@ -38,6 +39,12 @@ async function connect(url: string, table: string, { key, joins }: SocketPlan): 
       ws.send(JSON.stringify([ref, ref, topic, "phx_join", { config: { postgres_changes: [wish] } }]));
     }
   });
+}
+
+function count(data: Buffer, mark: Buffer): number {
+  let found = 0;
+  for (let at = data.indexOf(mark); at >= 0; at = data.indexOf(mark, at + mark.length)) found++;
+  return found;
 }
 
 async function obey(order: Order): Promise<void> {

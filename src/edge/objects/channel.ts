@@ -12,7 +12,7 @@ import type { Batch, BatchHeader } from "../../protocol/changes.ts";
 import { isOfCode } from "../../protocol/errors.ts";
 import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
 import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
-import { type Admission, type Body, broadcastBody, decodeLink, type Message, type Up } from "../../protocol/link.ts";
+import { type Admission, type Body, broadcastBody, decodeUp, type Message } from "../../protocol/link.ts";
 import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
 import { allRights } from "../../protocol/rights.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
@@ -153,7 +153,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     const link: Link = {
       gateway: DIRECT + this.#objectName,
       send: (message) => events.message(message),
-      deliver: ({ message }) => events.message({ t: "message", ...message }),
+      deliver: ({ messages }) => events.message({ t: "messages", messages }),
       close: () => {},
     };
     return {
@@ -180,7 +180,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
       this.#sockets.set(ws, noteFrame(ws, known));
       return this.#clients.receive(known.session, data);
     }
-    const message = decodeLink<Up>(data);
+    const message = decodeUp(data);
     if (message.t === "hello") attach(ws, { gateway: known.link.gateway, greeted: true });
     if (message.t === "track") this.#holder.tell(true);
     return this.#core.receive(known.link, message);
@@ -416,6 +416,11 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
 
   async connections(): Promise<ConnectionEntry[]> {
     return connectionsOf(this.#clients, this.#objectName);
+  }
+
+  /** See the core's: a batch is not sent here for nobody. */
+  async skips(header: BatchHeader): Promise<"stale" | boolean> {
+    return this.#core.skips(header);
   }
 
   /** Takes a batch of row changes into this feed, unless a newer listener has delivered before, or PostgreSQL is away. */

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import type { Link } from "../../channel/ports.ts";
 import type { ChannelLink, LinkEvents, Socket } from "../../gateway/ports.ts";
-import { type Down, decodeLink, encodeLink, LINK_VERSION, type Up } from "../../protocol/link.ts";
+import { type Down, decodeDown, encodeLink, LINK_VERSION, type Up } from "../../protocol/link.ts";
 
 /** What a socket carries through hibernation: whose client it is, or which gateway's link. */
 const clientSchema = z.object({
@@ -107,7 +107,7 @@ export async function openLink(
     events.closed();
   };
   ws.addEventListener("message", ({ data }) => {
-    if (open) events.message(decodeLink<Down>(data));
+    if (open) events.message(decodeDown(data));
   });
   ws.addEventListener("close", closed);
   ws.addEventListener("error", closed);
