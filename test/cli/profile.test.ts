@@ -49,6 +49,15 @@ test("the list says which one is in use, and never a key", async () => {
   expect(stdout + json).not.toContain(stack.serviceKey);
 });
 
+test("init says which database it works on when the environment names it, and not its password", async () => {
+  const env = { DATABASE_URL: stack.databaseUrl };
+  const { code, stderr } = await nself(["realtime", "init", "--profile", "here"], { env });
+  const { host, pathname, password } = new URL(stack.databaseUrl);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining(`${host}${pathname}`) });
+  expect(stderr).toContain(stack.url);
+  expect(stderr).not.toContain(`:${password}@`);
+});
+
 test("bad names, URLs and files are refused, and a profile removed is in use no more", async () => {
   for (const args of [
     ["add", "local", stack.url, "k"],

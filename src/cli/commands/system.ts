@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { type ReadOptions, reading } from "../arguments.ts";
 import { CliError, ToldError } from "../errors.ts";
-import { asTyped, bad, heading, line, list, show, success } from "../output.ts";
+import { asTyped, bad, heading, line, list, show, success, warning } from "../output.ts";
 import { admin, answer, findServer, rows, type Server } from "../server.ts";
 import { waiting } from "../spinner.ts";
 import { ago, count, secondsSince } from "../time.ts";
@@ -19,7 +19,14 @@ export function systemCommands(realtime: Command): void {
 
 async function init(): Promise<void> {
   const server = findServer();
-  if (server.databaseUrl !== undefined) await migrateSchema(server.databaseUrl);
+  const { databaseUrl } = server;
+  if (databaseUrl !== undefined) {
+    // It may be left from other work in this shell, and have nothing to do with the server.
+    if (databaseUrl === process.env.DATABASE_URL) {
+      warning(`the schema is made in ${databaseName(databaseUrl)}, which DATABASE_URL names, for ${server.url}`);
+    }
+    await migrateSchema(databaseUrl);
+  }
   const { channel, table } = await answer(admin(server).init.$post());
   success(`WebSocket server running at ${server.url}`);
   success("Presence tracking enabled");
@@ -34,6 +41,12 @@ async function init(): Promise<void> {
     `broadcast general user.joined '{"user_id": "123"}'`,
   ];
   for (const step of steps) line(`  ${asTyped("nself realtime")} ${step}`);
+}
+
+/** Where a database is and what it is called, without who logs in. */
+function databaseName(databaseUrl: string): string {
+  const url = URL.parse(databaseUrl);
+  return url === null ? "the database" : `${url.host}${url.pathname}`;
 }
 
 async function migrateSchema(databaseUrl: string): Promise<void> {
