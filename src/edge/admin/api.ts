@@ -60,7 +60,7 @@ export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: B
     .route("/subscriptions", subscriptions);
   for (const [path, methods] of methodsByPath(api.routes)) {
     api.all(path, (c) => {
-      const detail = `${c.req.path} takes ${methods.join(" and ")}, not ${c.req.method}`;
+      const detail = `${c.req.path} takes ${methods.join(", ")}, not ${c.req.method}`;
       throw new Problem("method_not_allowed", detail, { headers: { allow: methods.join(", ") } });
     });
   }

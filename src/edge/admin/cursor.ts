@@ -23,7 +23,7 @@ export function pageFields(most: number) {
       .refine((text) => /^[1-9]\d*$/.test(text) && Number(text) <= most, {
         error: `must be a whole number from 1 to ${most}`,
       })
-      .meta({ type: "integer", minimum: 1, maximum: most, description: `Rows of the page, at most ${most}.` })
+      .meta({ type: "integer", minimum: 1, maximum: most, description: "Rows of the page." })
       .optional(),
     cursor: z
       .string()

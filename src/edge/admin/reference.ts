@@ -144,7 +144,7 @@ function row(parameter: Parameter, { components }: Document): Html {
 
 /** A command line that makes the call, with what is required. */
 function curl({ method, path, requestBody }: Call): string {
-  const url = `"$URL${URL_PATH}${path.replaceAll(/\{(\w+)\}/g, (_, name: string) => `$${name.toUpperCase()}`)}"`;
+  const url = `"$URL${URL_PATH}${path.replaceAll(/\{(\w+)\}/g, "<$1>")}"`;
   return [
     `curl ${method === "get" ? "" : `-X ${method.toUpperCase()} `}${url}`,
     '-H "apikey: $SERVICE_KEY"',
