@@ -133,7 +133,7 @@ export class Ring {
 
   /** Messages sent at `since` (unix ms) or later, newest first, from before the one of number `before`. */
   *backwards(since: number, before = Number.POSITIVE_INFINITY): Generator<Message> {
-    const wanted = ({ at, seq }: Message): boolean => at >= since && seq < before;
+    const wanted = (message: Kept): boolean => isThere(message) && message.at >= since && message.seq < before;
     yield* this.#pending.filter(wanted).reverse();
     for (const entry of this.#index.toReversed()) {
       if (entry.at < since) return;

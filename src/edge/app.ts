@@ -39,7 +39,7 @@ for (const path of ["/realtime/v1/api/moderate", "/api/moderate"]) app.route(pat
 app.post("/internal/changes", (c) => receiveChanges(c.req.raw, c.env));
 app.post("/internal/policies", (c) => receivePolicies(c.req.raw, c.env));
 
-// The admin API, for the service role alone; what it consists of is told to everybody.
+// The admin API, for the service role alone.
 app.route(
   "/admin/v1",
   adminApi<Env>(

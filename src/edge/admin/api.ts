@@ -33,6 +33,13 @@ const limit = bodyLimit({
 export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: Bindings) => AdminPorts) {
   const api = new Hono<AdminEnv & { Bindings: Bindings }>();
   api.onError(answerProblem);
+  for (const path of ["/reference", "/openapi.json"]) {
+    api.use(path, async (c, next) => {
+      const admitted = await portsOf(c.env).admit(withPassword(c.req.raw.headers));
+      if ("reason" in admitted) throw refusal(admitted, 'Basic realm="the service key is the password"');
+      await next();
+    });
+  }
   api.route(
     "/",
     reference(() => api.routes),
@@ -70,9 +77,20 @@ export function adminApi<Bindings extends AdminEnv["Bindings"]>(portsOf: (env: B
   return routes;
 }
 
-function refusal({ status, reason }: Refusal): Problem {
+function refusal({ status, reason }: Refusal, scheme = "Bearer"): Problem {
   if (status === 403) return new Problem("forbidden", reason);
-  return new Problem("unauthorized", reason, { headers: { "www-authenticate": "Bearer" } });
+  return new Problem("unauthorized", reason, { headers: { "www-authenticate": scheme } });
+}
+
+/**
+ * The reference is read in browsers, which ask for a password and no key. Nothing else takes one: a browser that has it
+ * sends it with whatever another site has it ask for.
+ */
+function withPassword(headers: Headers): Headers {
+  const [, encoded = ""] = /^basic ([a-z0-9+/]+=*)$/i.exec(headers.get("authorization") ?? "") ?? [];
+  if (encoded === "") return headers;
+  const [, ...password] = atob(encoded).split(":");
+  return new Headers({ apikey: password.join(":") });
 }
 
 /** The methods of each path that has a route. */

@@ -1,5 +1,5 @@
-// The reference of the admin API: its OpenAPI document, and a page to read it in. Open to all: what they say is the same
-// for every server, and stands in the source; nothing of this one's settings, keys or data is in them.
+// The reference of the admin API: its OpenAPI document, and a page to read it in. What they say is the same for every
+// server, and stands in the source; nothing of this one's settings, keys or data is in them.
 import { Hono } from "hono";
 import { etag } from "hono/etag";
 import { html, raw } from "hono/html";

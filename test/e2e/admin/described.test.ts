@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import * as z from "zod";
 import { DescribedClient, type Wish } from "../../support/described.ts";
 import { RawSocket } from "../../support/raw-socket.ts";
 import { startStack, type TestStack } from "../../support/stack.ts";
@@ -14,13 +15,14 @@ beforeAll(async () => {
   await sql.connect();
   await sql.query("create table public.described (id int primary key)");
   await sql.end();
-  const response = await fetch(`${stack.url}/admin/v1/openapi.json`);
+  const response = await fetch(`${stack.url}/admin/v1/openapi.json`, { headers: { apikey: stack.serviceKey } });
   api = new DescribedClient(stack, JSON.parse(await response.text()));
 });
 afterAll(() => stack?.stop());
 
 test("the reference names every operation, and needs nothing but itself", async () => {
-  const response = await fetch(`${stack.url}/admin/v1/reference`);
+  const known = { authorization: `Basic ${btoa(`me:${stack.serviceKey}`)}` };
+  const response = await fetch(`${stack.url}/admin/v1/reference`, { headers: known });
   expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/html; charset=UTF-8"]);
   const page = await response.text();
   for (const id of api.operationIds) expect(page).toContain(`<article id="${id}"`);
@@ -34,8 +36,8 @@ test("the reference names every operation, and needs nothing but itself", async 
   );
   expect(page.match(/ (?:src|style|on\w+)=|href="(?!#|openapi\.json)|url\(|@import/g)).toBeNull();
   for (const path of ["reference", "openapi.json"]) {
-    const first = await fetch(`${stack.url}/admin/v1/${path}`);
-    const headers = { "if-none-match": first.headers.get("etag") ?? "" };
+    const first = await fetch(`${stack.url}/admin/v1/${path}`, { headers: known });
+    const headers = { ...known, "if-none-match": first.headers.get("etag") ?? "" };
     expect((await fetch(`${stack.url}/admin/v1/${path}`, { headers })).status).toBe(304);
   }
 });
@@ -43,8 +45,26 @@ test("the reference names every operation, and needs nothing but itself", async 
 const town = { params: { channel: "town" } };
 const ann = { params: { channel: "town", user: "ann" } };
 
-test("the document is there for everybody, and holds nothing of this server", async () => {
-  const response = await fetch(`${stack.url}/admin/v1/openapi.json`);
+test("a browser is asked for the service key, which opens the reference and nothing else", async () => {
+  const ask = (path: string, password?: string) =>
+    fetch(`${stack.url}/admin/v1/${path}`, {
+      headers: password === undefined ? {} : { authorization: `Basic ${btoa(`me:${password}`)}` },
+    });
+  for (const path of ["reference", "openapi.json"]) {
+    for (const refused of [await ask(path), await ask(path, "wrong"), await ask(path, "")]) {
+      expect([refused.status, refused.headers.get("www-authenticate")]).toEqual([
+        401,
+        expect.stringMatching(/^Basic /),
+      ]);
+    }
+    expect((await ask(path, stack.anonKey)).status).toBe(403);
+    expect((await ask(path, stack.serviceKey)).status).toBe(200);
+  }
+  expect((await ask("channels", stack.serviceKey)).status).toBe(401);
+});
+
+test("the document holds nothing of this server", async () => {
+  const response = await fetch(`${stack.url}/admin/v1/openapi.json`, { headers: { apikey: stack.serviceKey } });
   expect(response.status).toBe(200);
   expect(response.headers.get("content-type")).toMatch(/^application\/json/);
   const text = await response.text();
@@ -73,6 +93,7 @@ test("every operation answers as the document says", { timeout: 60_000 }, async 
     ["listMessages", 200, { ...town, query: { since: "1700000000" } }],
     ["listMessages", 400, { ...town, query: { cursor: "none" } }],
     ["getChannel", 200, town],
+    ["changeChannel", 200, { ...town, body: { metadata: { max_members: 3 } } }],
     ["listChannelEvents", 200, town],
     ["listEvents", 200, { query: { hours: "2" } }],
     ["getMessageStatistics", 200, town],
@@ -114,6 +135,13 @@ test("every operation answers as the document says", { timeout: 60_000 }, async 
   const connection_id = Array.isArray(body) ? body[0]?.connection_id : undefined;
   expect(await api.call("disconnect", { params: { connection: connection_id } })).toMatchObject({ status: 200 });
   socket.close();
+  await api.call("createChannel", { body: { name: "regrets" } });
+  const regretted = { params: { channel: "regrets" }, body: { event: "e", payload: 1 } };
+  const { body: sent } = await api.call("sendMessage", regretted);
+  const { id: message } = z.object({ id: z.string() }).parse(sent);
+  for (const status of [200, 404]) {
+    expect(await api.call("deleteMessage", { params: { channel: "regrets", message } })).toMatchObject({ status });
+  }
   const done = (id: string) => [...(api.seen.get(id) ?? [])].some((status) => status < 300);
   expect(api.operationIds.filter((id) => !done(id))).toEqual([]);
 });
@@ -136,7 +164,7 @@ test("what there is no route for is a problem too: another path, another method"
     return [response.status, code, response.headers.get("allow")];
   };
   expect(await ask("GET", "/nosuch")).toEqual([404, "not_found", null]);
-  expect(await ask("PATCH", "/channels/x")).toEqual([405, "method_not_allowed", "GET, HEAD, DELETE"]);
+  expect(await ask("PUT", "/channels/x")).toEqual([405, "method_not_allowed", "GET, HEAD, PATCH, DELETE"]);
   expect(await ask("PUT", "/channels")).toEqual([405, "method_not_allowed", "GET, HEAD, POST"]);
   const head = await fetch(`${stack.url}/admin/v1/channels`, { method: "HEAD", headers });
   expect([head.status, await head.text()]).toEqual([200, ""]);

@@ -11,7 +11,7 @@ let stack: TestStack;
 let api: DescribedClient;
 beforeAll(async () => {
   stack = await startStack();
-  const response = await fetch(`${stack.url}/admin/v1/openapi.json`);
+  const response = await fetch(`${stack.url}/admin/v1/openapi.json`, { headers: { apikey: stack.serviceKey } });
   api = new DescribedClient(stack, JSON.parse(await response.text()));
 });
 afterAll(() => stack?.stop());

@@ -13,7 +13,7 @@ beforeAll(async () => {
   stack = await startStack();
   sql = new pg.Client({ connectionString: stack.databaseUrl });
   await sql.connect();
-  const response = await fetch(`${stack.url}/admin/v1/openapi.json`);
+  const response = await fetch(`${stack.url}/admin/v1/openapi.json`, { headers: { apikey: stack.serviceKey } });
   api = new DescribedClient(stack, JSON.parse(await response.text()));
 });
 afterAll(async () => {
