@@ -25,14 +25,14 @@ export default defineConfig({
         ],
         test: { name: "edge", include: ["test/edge/**/*.test.ts"], testTimeout: 30_000 },
       },
-      // Each file starts processes of its own; two at a time is what two cores bear.
+      // Each file starts processes of its own, and waits for them and for the clock most of the time.
       {
         test: {
           name: "stack",
           include: ["test/{listener,stack,cli,e2e,faults}/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
       },
@@ -46,7 +46,7 @@ export default defineConfig({
                 env: { TEST_POSTGRES: "15" },
                 testTimeout: 30_000,
                 hookTimeout: 60_000,
-                maxWorkers: 2,
+                maxWorkers: 3,
                 sequence: { groupOrder: 2 },
               },
             },

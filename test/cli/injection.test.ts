@@ -186,7 +186,11 @@ test("stored text cannot steer a terminal nor forge a line, in any form; JSON st
     for (const one of [listener, hearer]) expect(one.stdout()).toContain("Listening to");
   }, 10_000);
   await sql.query(`insert into ${table} values (1, $1)`, [HOSTILE]);
-  await nself("broadcast", "general", HOSTILE, JSON.stringify({ [HOSTILE]: HOSTILE }), HOSTILE);
+  // Not as the one who is banned.
+  const sender = `${HOSTILE} sender`;
+  expect(await nself("broadcast", "general", HOSTILE, JSON.stringify({ [HOSTILE]: HOSTILE }), sender)).toMatchObject({
+    code: 0,
+  });
   for (const { ended } of [listener, hearer]) {
     const { stdout, stderr } = await ended;
     expect(stdout.trimEnd().split("\n")).toHaveLength(2);
