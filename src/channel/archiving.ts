@@ -105,6 +105,11 @@ export class Archiving {
     this.note();
   }
 
+  /** What was sent before a time (unix ms) is not to be kept. */
+  forget(before: number): void {
+    this.#ports.store.set("forgotten", String(before));
+  }
+
   #skipTo(seq: number): void {
     if (seq <= this.#cursor) return;
     this.#cursor = seq;
@@ -132,7 +137,8 @@ export class Archiving {
     try {
       for (let batch = this.#next(); batch.length > 0; batch = this.#next()) {
         const channel = this.#channel;
-        const kept = batch.filter(({ event, stored }) => event === "broadcast" && !stored);
+        const forgotten = Number(this.#ports.store.get("forgotten") ?? 0);
+        const kept = batch.filter(({ event, stored, at }) => event === "broadcast" && !stored && at >= forgotten);
         if (typeof channel === "string" && kept.length > 0) await archive.keep(channel, kept);
         // A channel that was deleted meanwhile has moved it on.
         if (this.#channel === channel) this.#skipTo(batch.at(-1)?.seq ?? 0);

@@ -475,6 +475,7 @@ export class Channel {
 
   /** Forgets messages that were sent before a time (unix ms). Of a row of the ring, all go or none. */
   forget(before: number): void {
+    this.archiving.forget(before);
     // Numbers that were written before they were sent are known by the ring alone.
     if (this.#ring.forget(before) && this.#ring.last === 0) this.#sequence.forget();
   }

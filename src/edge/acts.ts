@@ -44,13 +44,14 @@ export async function putMember(
   return { outcome, tell: () => objectOf(ports, channel).reauthorize([user]) };
 }
 
-/** Removes a member, who is out at once where only members are in. The outcome says whether there was one. */
+/** Removes a member (with `role`: only one of that role), who is out at once where only members are in. The outcome says whether there was one. */
 export async function removeMember(
   ports: ActPorts,
   channel: RegisteredChannel,
   user: string,
+  role?: MemberRole,
 ): Promise<Done<{ removed: boolean }>> {
-  const removed = await ports.store.members.remove(channel.id, user);
+  const removed = await ports.store.members.remove(channel.id, user, role);
   return { outcome: { removed: removed !== undefined }, tell: () => objectOf(ports, channel).reauthorize([user]) };
 }
 

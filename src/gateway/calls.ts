@@ -14,6 +14,8 @@ export type CallDraft = Call extends infer C ? (C extends Call ? Omit<C, "call">
 
 interface Pending {
   readonly up: Call;
+  /** It went out on a link. */
+  sent: boolean;
   readonly cancel: () => void;
   readonly answer: (down: Answer | Error) => void;
 }
@@ -31,13 +33,18 @@ export class Calls {
     return this.#pending.size;
   }
 
-  /** All calls that wait, in their order: a new link needs them again. */
+  /** All calls that wait, in their order: a new link needs them again. What is to be done once alone is not asked twice. */
   *waiting(): Generator<Call> {
-    for (const { up } of this.#pending.values()) yield up;
+    for (const [call, pending] of this.#pending) {
+      const { up, sent } = pending;
+      pending.sent = true;
+      if (!sent || up.t !== "moderate") yield up;
+      else this.#end(call, new Error("the channel was lost before it answered: it may have been done"));
+    }
   }
 
-  /** Takes a call up and answers it with its number; undefined, and an error as the answer, when too many wait. */
-  add(draft: CallDraft, answer: (down: Answer | Error) => void): Call | undefined {
+  /** Takes a call up, which is `sent` at once or will be, and answers it with its number; undefined, and an error as the answer, when too many wait. */
+  add(draft: CallDraft, sent: boolean, answer: (down: Answer | Error) => void): Call | undefined {
     if (this.#pending.size >= MAX_CALLS) {
       answer(new Error(reasonOf("RealtimeRestarting", "Realtime is restarting, please standby")));
       return undefined;
@@ -45,19 +52,22 @@ export class Calls {
     const call = this.#next++;
     const up: Call = { ...draft, call };
     const cancel = this.#timers.after(TIMEOUT_MS, () => {
-      this.#pending.delete(call);
-      answer(new Error(reasonOf("TimeoutOnRpcCall", "Node request timeout")));
+      this.#end(call, new Error(reasonOf("TimeoutOnRpcCall", "Node request timeout")));
     });
-    this.#pending.set(call, { up, cancel, answer });
+    this.#pending.set(call, { up, sent, cancel, answer });
     return up;
   }
 
   answer(down: Answer): void {
-    const pending = this.#pending.get(down.call);
+    this.#end(down.call, down);
+  }
+
+  #end(call: number, answer: Answer | Error): void {
+    const pending = this.#pending.get(call);
     if (pending === undefined) return;
-    this.#pending.delete(down.call);
+    this.#pending.delete(call);
     pending.cancel();
-    pending.answer(down);
+    pending.answer(answer);
   }
 
   /** Forgets the presence calls of a session that has left: sent later, they would bring it back. */

@@ -31,7 +31,7 @@ import { Questions } from "./questions.ts";
 import { membershipRates, sessionRates } from "./rates.ts";
 import { tellWhenReady } from "./readiness.ts";
 import { Room, type RoomEvents } from "./room.ts";
-import type { Joining, Session, SessionRecord } from "./session.ts";
+import { type Joining, recordOf, type Session, type SessionRecord } from "./session.ts";
 import { newTokens, reauthorize, refreshToken } from "./standing.ts";
 import { SWEEP_MS, secondsLate, sweep, watchExpiry } from "./sweep.ts";
 import type { Stored } from "./under-way.ts";
@@ -175,8 +175,7 @@ export class Gateway implements RoomEvents {
   #heartbeat(session: Session, frame: ClientFrame): void {
     if (session.heartbeats === undefined) {
       session.heartbeats = true;
-      const { id, version, claims, connectedAt, headers } = session;
-      this.#ports.store.putSession({ id, version, claims, connectedAt, headers, heartbeats: true });
+      this.#ports.store.putSession(recordOf(session));
     }
     this.reply(session, frame, "ok", {});
   }

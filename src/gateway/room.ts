@@ -216,7 +216,11 @@ export class Room {
   }
 
   #call(draft: CallDraft, answer: (down: Answer | Error) => void): void {
-    const up = this.#calls.add(draft, answer);
+    const up = this.#calls.add(draft, this.#link.state === "open", (down) => {
+      answer(down);
+      // Of what was not answered nobody else says that it is over.
+      if (down instanceof Error) this.release();
+    });
     if (up === undefined) return;
     if (this.#link.state === "open") this.#link.link.send(up);
     else this.open();
@@ -321,7 +325,7 @@ export class Room {
     const { epoch, seq } = this.#position ?? { epoch: "", seq: 0 };
     let last = seq;
     for (const message of messages) {
-      this.#underWay.echoed(message.id);
+      if (this.#underWay.echoed(message.id)) this.release();
       if (message.seq <= last) continue;
       last = message.seq;
       this.#held.push(new Outgoing(message, epoch));

@@ -38,6 +38,11 @@ export interface Session extends Omit<SessionRecord, "heartbeats"> {
   readonly questions: Questions;
 }
 
+/** A session as it is to be kept. */
+export function recordOf({ id, version, claims, connectedAt, headers, packed, heartbeats }: Session): SessionRecord {
+  return { id, version, claims, connectedAt, headers, ...(packed && { packed }), ...(heartbeats && { heartbeats }) };
+}
+
 /** A topic of a session: its join is under way, or it is joined. */
 export type Topic = Joining | { readonly state: "joined"; readonly membership: Membership };
 

@@ -31,10 +31,12 @@ export class UnderWay {
     return up;
   }
 
-  /** The echo of a publish says that the channel has it, unless its sender waits to hear that it is stored. */
-  echoed(id: string): void {
+  /** The echo of a publish says that the channel has it, unless its sender waits to hear that it is stored. True: it was one. */
+  echoed(id: string): boolean {
     const entry = this.#entries.get(id);
-    if (entry !== undefined && entry.stored === undefined) this.#remove(entry);
+    if (entry === undefined || entry.stored !== undefined) return false;
+    this.#remove(entry);
+    return true;
   }
 
   /** The channel has said what became of a publish. */

@@ -2,8 +2,6 @@
 import * as z from "zod";
 import type { Query } from "./database.ts";
 
-export type ListenerStore = ReturnType<typeof listenerStore>;
-
 const state = z.object({
   leading: z.boolean(),
   report: z.object({

@@ -12,8 +12,6 @@ export type Member = z.infer<typeof row>;
 /** Where a page of members begins: after this one. */
 export type MemberCursor = Pick<Member, "user_id" | "joined_at">;
 
-export type MemberStore = ReturnType<typeof memberStore>;
-
 /** The part of the store that holds members. Each call throws what `Query` throws. */
 export function memberStore(query: Query) {
   return {
@@ -55,12 +53,13 @@ export function memberStore(query: Query) {
     },
 
     /** Removes a member. Undefined when there was none. */
-    async remove(channelId: string, user: string): Promise<Member | undefined> {
+    async remove(channelId: string, user: string, role?: MemberRole): Promise<Member | undefined> {
       const [removed] = await query(
         row,
-        `delete from realtime.channel_members where channel_id = $1::uuid and user_id = $2
+        `delete from realtime.channel_members
+         where channel_id = $1::uuid and user_id = $2 and ($3::text is null or role = $3)
          returning user_id, role, joined_at`,
-        [channelId, user],
+        [channelId, user, role ?? null],
       );
       return removed;
     },

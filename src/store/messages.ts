@@ -22,7 +22,7 @@ const row = z.object({
 export type ArchivedMessage = z.infer<typeof row>;
 
 /** A message's place among those of its channel: when it was sent, to the microsecond, its number there, and its id. */
-export const messagePlace = z.tuple([z.string(), z.string(), z.uuid()]);
+export const messagePlace = z.tuple([z.string(), z.string(), z.guid()]);
 export type MessagePlace = z.infer<typeof messagePlace>;
 
 /** Which messages of a channel a page is of. */

@@ -9,7 +9,7 @@ interface Nothing {
     ChannelStore,
     "find" | "findSlug" | "findSlugs" | "list" | "countByType" | "countMembersBesides"
   >;
-  readonly messages: Pick<MessageStore, "expire" | "statistics" | "events">;
+  readonly messages: Pick<MessageStore, "expire" | "events">;
   readonly subscriptions: Pick<SubscriptionStore, "list" | "removeOrphans">;
 }
 
@@ -24,13 +24,6 @@ export const nothing: Nothing = {
   },
   messages: {
     expire: async () => ({ deleted: 0, topics: new Set() }),
-    statistics: async () => ({
-      total_messages: 0,
-      messages_last_hour: 0,
-      messages_last_day: 0,
-      unique_event_types: 0,
-      unique_senders: 0,
-    }),
     events: async () => [],
   },
   subscriptions: {

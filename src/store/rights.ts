@@ -34,8 +34,6 @@ const answer = rightsSchema.extend({
     .transform((fault) => fault ?? null),
 });
 
-export type RightsStore = ReturnType<typeof rightsStore>;
-
 /** The part of the store that asks for rights. Throws what `Query` throws. */
 export function rightsStore(query: Query) {
   return {

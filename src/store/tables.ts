@@ -2,8 +2,6 @@
 import * as z from "zod";
 import { type Query, StatementRefused, StatementTooSlow } from "./database.ts";
 
-export type TableStore = ReturnType<typeof tableStore>;
-
 /** A captured table (protocol/tables.ts says what its parts mean). */
 const described = z.object({
   columns: z.array(

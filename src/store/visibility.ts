@@ -15,8 +15,6 @@ export type VisibilityAnswer = z.output<typeof answer>;
 const ENOUGH_MS = 500;
 const PATIENCE_MS = 2_000;
 
-export type VisibilityStore = ReturnType<typeof visibilityStore>;
-
 /** The part of the store that asks for visibility. Throws what `Query` throws. */
 export function visibilityStore(query: Query) {
   return {

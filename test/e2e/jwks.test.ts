@@ -145,7 +145,7 @@ describe("one server", () => {
     socket.close();
     const url = `${stack.url}/admin/v1/status`;
     const response = await fetch(url, { headers: { authorization: `Bearer ${stranger}` } });
-    expect([response.status, await response.json()]).toMatchObject([401, { error: unknownKid("stranger") }]);
+    expect([response.status, await response.json()]).toMatchObject([401, { detail: unknownKid("stranger") }]);
     expect(publisher.requests - before).toBeLessThanOrEqual(1);
   });
 

@@ -333,6 +333,11 @@ export class World {
     for (const wire of this.#wires.filter((wire) => wire.object === object)) this.#cut(wire);
   }
 
+  /** How many links of a channel are open. */
+  links(object: string): number {
+    return this.#wires.filter((wire) => wire.object === object && wire.open).length;
+  }
+
   /** Ends a channel's life in memory; its links stay, and it wakes with them. */
   sleepChannel(object: string): void {
     const known = this.#channels.get(object);

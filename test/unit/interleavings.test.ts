@@ -258,3 +258,15 @@ test("the answer to a token of a membership that has ended touches nothing", asy
   world.restartGateway("g1");
   expect(world.gateway("g1").sessions.get(ann.id)?.topics.size).toBe(0);
 });
+
+test("a room that nobody is in lets its link go, also when its last member left before the echo of a send", async () => {
+  const world = new World();
+  const ann = world.connect("g1");
+  world.say("g1", ann, "1", "realtime:brief", "phx_join", { config: {} });
+  await world.clock.pass(100);
+  expect(world.links("public:brief")).toBe(1);
+  world.say("g1", ann, "2", "realtime:brief", "broadcast", { type: "broadcast", event: "e", payload: {} });
+  world.say("g1", ann, "3", "realtime:brief", "phx_leave", {});
+  await world.clock.pass(20_000);
+  expect(world.links("public:brief")).toBe(0);
+});

@@ -63,6 +63,10 @@ describe.each<Version>(["1.0.0", "2.0.0"])("version %s", (version) => {
   test("outlives a restart of the gateway", async () => {
     const one = world.connect("g1", version, undefined, { packed: true });
     await join(one);
+    // Noted of the session, which must not lose what else is known of it.
+    world.say("g1", one, "9", "phoenix", "heartbeat", {});
+    await world.clock.pass(50);
+    one.frames.length = 0;
     world.restartGateway("g1");
     await world.clock.pass(100);
     for (let n = 0; n < 5; n++) world.channel("public:room").publish({ name: "e", body: `{"n":${n}}`, sender: null });

@@ -89,8 +89,12 @@ function refusal({ status, reason }: Refusal, scheme = "Bearer"): Problem {
 function withPassword(headers: Headers): Headers {
   const [, encoded = ""] = /^basic ([a-z0-9+/]+=*)$/i.exec(headers.get("authorization") ?? "") ?? [];
   if (encoded === "") return headers;
-  const [, ...password] = atob(encoded).split(":");
-  return new Headers({ apikey: password.join(":") });
+  try {
+    const [, ...password] = atob(encoded).split(":");
+    return new Headers({ apikey: password.join(":") });
+  } catch {
+    return headers;
+  }
 }
 
 /** The methods of each path that has a route. */

@@ -32,7 +32,7 @@ const cursorSchema = z.tuple([time.transform((text) => new Date(text)), z.string
 
 const channel = z
   .object({
-    id: z.uuid(),
+    id: z.guid(),
     slug: z.string().meta({ description: "The part of the name that is its topic." }),
     name: z.string(),
     type: z.enum(CHANNEL_TYPES),

@@ -7,7 +7,7 @@ import { type ArchivedMessage, type MessagePage, messagePlace } from "../../stor
 import { deleteMessage } from "../acts.ts";
 import type { StoredMessage, Unposted } from "../objects/rpc.ts";
 import { cursorIn, pageFields, tellNext } from "./cursor.ts";
-import { onceOf, refuseReuse } from "./idempotency.ts";
+import { idempotency, onceOf, refuseReuse } from "./idempotency.ts";
 import { body, channelPath, MAX_NAME_LENGTH, name, path, query, reference, time, userId } from "./input.ts";
 import { archived, configOf, findChannel, findRoom } from "./objects.ts";
 import { operation } from "./operation.ts";
@@ -40,11 +40,11 @@ const range = z.strictObject({
 });
 
 const sent = z
-  .object({ id: z.uuid(), position: z.object({ epoch: z.string(), seq: z.number().int() }) })
+  .object({ id: z.guid(), position: z.object({ epoch: z.string(), seq: z.number().int() }) })
   .meta({ id: "SentMessage" });
 const shown = z
   .object({
-    id: z.uuid(),
+    id: z.guid(),
     event_type: z.string(),
     payload: z.unknown(),
     sender_id: z.string().nullable(),
@@ -134,7 +134,7 @@ export const messages = new Hono<AdminEnv>()
     if (more && last !== undefined) tellNext(c, [last.position.seq]);
     return c.json(messages.map(messageView));
   })
-  .delete("/:channel/messages/:message", operations.remove, messagePath, async (c) => {
+  .delete("/:channel/messages/:message", operations.remove, idempotency, messagePath, async (c) => {
     const { ports } = c.var;
     const { channel, message } = c.req.valid("param");
     const { outcome } = await deleteMessage(ports, await findChannel(ports, channel), message);

@@ -31,7 +31,7 @@ export function configOf({ id, slug, name, type, metadata }: RegisteredChannel):
 
 /** Has all that a channel has said so far in the database. Throws what the store throws. */
 export async function archived<Found extends RegisteredChannel>(ports: Rooms, channel: Found): Promise<Found> {
-  if (await objectOf(ports, channel).archive()) return channel;
+  if (await objectOf(ports, channel).archive(configOf(channel))) return channel;
   throw new Problem("store_unavailable", "PostgreSQL does not take what was sent last: it is not in it yet");
 }
 

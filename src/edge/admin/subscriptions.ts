@@ -25,7 +25,7 @@ const target = path(
 
 const subscription = z
   .object({
-    id: z.uuid(),
+    id: z.guid(),
     table_name: z.string(),
     events: z.array(z.string()),
     filter: z.string().nullable(),

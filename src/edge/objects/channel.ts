@@ -276,7 +276,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return this.#core.erase(id, sender);
   }
 
-  async archive(): Promise<boolean> {
+  async archive(registered: ChannelConfig): Promise<boolean> {
+    this.#access.learn(registered);
     try {
       await this.#core.archiving.run();
       return true;

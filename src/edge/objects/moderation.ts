@@ -86,7 +86,9 @@ async function perform(ports: ActPorts, channel: Channel, wish: Act, may: Right)
       const isOwn = wish.payload.user === user;
       const mayRemove = role === "admin" || isOwn || (role === "moderator" && may.target === "member");
       if (!mayRemove) throw new Problem("not_allowed", `Unauthorized: a ${role} may not remove this member`);
-      const done = await removeMember(ports, channel, wish.payload.user);
+      // Whoever has been given another role meanwhile is not a moderator's to remove.
+      const only = role === "moderator" && !isOwn ? "member" : undefined;
+      const done = await removeMember(ports, channel, wish.payload.user, only);
       if (!done.outcome.removed) throw new Problem("not_found", `"${wish.payload.user}" is no member`);
       return done;
     }

@@ -162,7 +162,7 @@ export interface ChannelRpc extends HolderRpc {
   /** Does what somebody asks to be done to the channel, if they may. Null: it is done. */
   moderate(by: Moderator, act: unknown): Promise<Unmoderated | null>;
   /** Has all that a registered channel has said so far in the database. False: that is away. */
-  archive(): Promise<boolean>;
+  archive(registered: ChannelConfig): Promise<boolean>;
   /** Tracks a user without a socket. `metadata` absent keeps what was there. False: not offline, their socket is open. */
   track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean>;
   /** Keeps a user out of this room. False: there are too many bans. */

@@ -61,6 +61,9 @@ test("a browser is asked for the service key, which opens the reference and noth
     expect((await ask(path, stack.serviceKey)).status).toBe(200);
   }
   expect((await ask("channels", stack.serviceKey)).status).toBe(401);
+  for (const authorization of ["Basic A", `Basic ${btoa("me:a\nb")}`]) {
+    expect((await fetch(`${stack.url}/admin/v1/reference`, { headers: { authorization } })).status).toBe(401);
+  }
 });
 
 test("the document holds nothing of this server", async () => {
