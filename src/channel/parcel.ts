@@ -1,6 +1,7 @@
 // A parcel: messages that go down every link together, encoded for the wire at most once.
 import { encodeLink, type Message } from "../protocol/link.ts";
 import { fitting } from "../protocol/messages.ts";
+import type { Link } from "./ports.ts";
 
 export class Parcel {
   /** In order; at least one. */
@@ -29,4 +30,10 @@ export class Parcel {
         : encodeLink({ t: "messages", messages: this.messages });
     return this.#wire;
   }
+}
+
+/** Sends messages down every link, in as few parcels as hold them. */
+export function deliver(messages: readonly Message[], links: ReadonlyMap<string, Link>): void {
+  if (links.size === 0) return;
+  for (const parcel of Parcel.of(messages)) for (const link of links.values()) link.deliver(parcel);
 }

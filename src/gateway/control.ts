@@ -17,7 +17,7 @@ export function enforce(gateway: Gateway, blocks: BlockList): void {
       // when it comes through.
       for (const membership of joined(session)) {
         const own = gateway.blocks.of(membership.claims, now);
-        if (own !== undefined) gateway.putOut(membership, refusalFor(own));
+        if (own !== undefined) gateway.memberships.putOut(membership, refusalFor(own));
       }
     }
   }
@@ -53,8 +53,8 @@ export function kick(gateway: Gateway, user: string, channel: string | undefined
       ({ claims, tokens, topic }) => (claims.user === user || tokens.coming?.user === user) && isMeant(topic),
     );
     if (channel === undefined && session.claims.user === user) gateway.end(session, closes.kicked);
-    else if (memberships.length > 0) for (const membership of memberships) gateway.putOut(membership, reason);
-    else continue;
+    else if (memberships.length === 0) continue;
+    else for (const membership of memberships) gateway.memberships.putOut(membership, reason);
     count++;
   }
   return count;

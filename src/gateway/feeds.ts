@@ -6,6 +6,7 @@ import { type Joined, NOT_CAPTURED } from "../protocol/link.ts";
 import type { Timers } from "../protocol/timers.ts";
 import { type Binding, resolveBinding } from "./bindings.ts";
 import { joinerOf, type Membership, type Subscriber } from "./membership.ts";
+import type { Memberships } from "./memberships.ts";
 import type { Postgres } from "./ports.ts";
 import type { Room } from "./room.ts";
 import { feedOf, notCapturedMessage, type Wish, WishRefused } from "./wishes.ts";
@@ -122,13 +123,7 @@ export function forConfiguration(message: string): string {
 
 /** What retrying needs of the gateway beyond that. */
 export interface RetryHost extends FeedHost {
-  stands(membership: Membership): boolean;
-  /** Has only these of a membership's subscriptions stand. */
-  retain(membership: Membership, kept: readonly Binding[]): void;
-  /** Writes a membership down. */
-  keep(membership: Membership): void;
-  /** Takes up what has come of it, and tells the client. */
-  opened(membership: Membership, opened: Opened): void;
+  readonly memberships: Pick<Memberships, "stands" | "retain" | "keep" | "opened">;
   /** Has them tried again when they are due. */
   wakeFor(waiting: readonly Waiting[]): void;
   /** Has the gateway look at what is due, at `time` (unix ms) or a little later. */
@@ -151,14 +146,14 @@ export async function retryFeeds(host: RetryHost, membership: Membership): Promi
     due.map(async ({ wish, told }) => ({ wish, told, outcome: await openSoon(host, membership, wish, ask) })),
   );
   const others = membership.waiting.filter((waiting) => !trying.includes(waiting));
-  if (host.stands(membership) && viewer.key !== membership.viewer.key) {
+  if (host.memberships.stands(membership) && viewer.key !== membership.viewer.key) {
     // The answers were for somebody else.
     membership.waiting = [...others, ...due];
     void retryFeeds(host, membership);
-  } else if (host.stands(membership)) {
+  } else if (host.memberships.stands(membership)) {
     const opened = gathered(host, outcomes);
     membership.waiting = others;
-    if (opened.bindings.length + opened.problems.length > 0) host.opened(membership, opened);
+    if (opened.bindings.length + opened.problems.length > 0) host.memberships.opened(membership, opened);
     // Nothing new is not worth a write: in the next life it is tried at once.
     else membership.waiting = [...others, ...opened.waiting];
     host.wakeFor(membership.waiting);
@@ -176,12 +171,12 @@ export function rejudgeFeeds(host: RetryHost, membership: Membership, before: Cl
   const kept = bindings.filter(({ record }) => record.readers?.includes(claims.role) !== false);
   const lost = bindings.filter((binding) => !kept.includes(binding)).map(({ record }) => record.wish);
   if (lost.length + refused.length === 0) return;
-  host.retain(membership, kept);
+  host.memberships.retain(membership, kept);
   const retryAt = host.timers.now();
   const again = [...lost, ...refused].map((wish) => ({ wish, retryAt, told: "" }));
   membership.refused = [];
   membership.waiting = [...membership.waiting, ...again];
-  host.keep(membership);
+  host.memberships.keep(membership);
   void retryFeeds(host, membership);
 }
 

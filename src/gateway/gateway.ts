@@ -8,34 +8,31 @@ import { Due } from "../protocol/due.ts";
 import { reasonOf } from "../protocol/errors.ts";
 import { type ClientFrame, MalformedFrame } from "../protocol/frames.ts";
 import { exceeds } from "../protocol/json.ts";
-import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES } from "../protocol/limits.ts";
+import { type Limits, MAX_QUEUED_FRAMES, MAX_UNREAD_BYTES, type Pace } from "../protocol/limits.ts";
 import type { Viewer } from "../protocol/link.ts";
 import type { Position } from "../protocol/positions.ts";
-import { allRights, noRights } from "../protocol/rights.ts";
 import type { Timers } from "../protocol/timers.ts";
-import { isFeedObject, isPrivateObject, parseTopic } from "../protocol/topics.ts";
+import { isPrivateObject } from "../protocol/topics.ts";
 import { viewerOf } from "../protocol/viewers.ts";
-import { type Binding, compileBinding } from "./bindings.ts";
 import { handleBroadcast } from "./broadcasts.ts";
 import { refusalFor } from "./control.ts";
 import { FanOut } from "./fan-out.ts";
-import type { Opened, Waiting } from "./feeds.ts";
-import { type Admitted, JoinRefused, join } from "./joining.ts";
+import type { Waiting } from "./feeds.ts";
+import { handleJoin, JoinRefused } from "./joining.ts";
 import type { Membership } from "./membership.ts";
+import { Memberships } from "./memberships.ts";
 import { handleModeration } from "./moderation.ts";
 import { NamedTables } from "./named-tables.ts";
 import type { Frame } from "./outgoing.ts";
 import type { GatewayPorts, Postgres, Socket } from "./ports.ts";
 import { handlePresence } from "./presences.ts";
 import { Questions } from "./questions.ts";
-import { membershipRates, sessionRates } from "./rates.ts";
-import { tellWhenReady } from "./readiness.ts";
+import { sessionRates } from "./rates.ts";
 import { Room, type RoomEvents } from "./room.ts";
-import { type Joining, recordOf, type Session, type SessionRecord } from "./session.ts";
-import { newTokens, reauthorize, refreshToken } from "./standing.ts";
-import { SWEEP_MS, secondsLate, sweep, watchExpiry } from "./sweep.ts";
+import { recordOf, type Session, type SessionRecord } from "./session.ts";
+import { reauthorize, refreshToken } from "./standing.ts";
+import { SWEEP_MS, secondsLate, sweep } from "./sweep.ts";
 import type { Stored } from "./under-way.ts";
-import { echoWishes } from "./wishes.ts";
 
 export class Gateway implements RoomEvents {
   readonly sessions = new Map<string, Session>();
@@ -48,6 +45,7 @@ export class Gateway implements RoomEvents {
   /** When to sweep next. */
   readonly due: Due;
   readonly postgres: Postgres;
+  readonly memberships: Memberships;
   readonly namedTables = new NamedTables(this);
   readonly #ports: GatewayPorts;
 
@@ -56,6 +54,7 @@ export class Gateway implements RoomEvents {
     this.timers = ports.timers;
     this.due = new Due(ports.timers);
     this.postgres = ports.postgres;
+    this.memberships = new Memberships(this, ports.store);
     this.#fanOut = new FanOut(
       (session, frame) => this.send(session, frame),
       (membership) => this.#undecided(membership),
@@ -104,25 +103,7 @@ export class Gateway implements RoomEvents {
     for (const [id, socket] of sockets) {
       if (!this.sessions.has(id)) socket.close(closes.restarting.code, closes.restarting.reason);
     }
-    const unjudged = new Set<Room>();
-    for (const record of store.joins()) {
-      const session = this.sessions.get(record.session);
-      if (session === undefined) continue;
-      const bindings = record.bindings.map(compileBinding);
-      for (const { feed } of record.bindings) this.room(feed, positions.get(feed));
-      const room = this.room(record.object, positions.get(record.object));
-      // A join of an earlier deploy is judged again where it must be.
-      const {
-        rights = isPrivateObject(record.object) ? noRights : allRights,
-        limits = {},
-        viewer = nobody(record.claims.role),
-        refused = [],
-        named = null,
-      } = record;
-      if (record.rights === undefined) unjudged.add(room);
-      const parts = { ...record, session, room, bindings, viewer, rights, limits, refused, named };
-      this.#enter(this.#membership(parts));
-    }
+    const unjudged = this.memberships.restore(positions);
     if (records.length > 0) this.#ports.tally.connected(this.sessions.size);
     // A position that nobody holds on to would have a later member hear the past as if it were live.
     for (const object of positions.keys()) if (!this.#rooms.has(object)) store.deletePosition(object);
@@ -153,13 +134,13 @@ export class Gateway implements RoomEvents {
       this.#dispatch(session, decodeFrame(session.version, data), lengthOf(data));
     } catch (error) {
       if (!(error instanceof MalformedFrame)) throw error;
-      this.#ports.log("malformed frame", { session: id, reason: error.message });
+      this.log("malformed frame", { session: id, reason: error.message });
     }
   }
 
   #dispatch(session: Session, frame: ClientFrame, length: number): void {
     if (frame.topic === "phoenix" && frame.event === "heartbeat") return this.#heartbeat(session, frame);
-    if (frame.event === "phx_join") return this.#join(session, frame);
+    if (frame.event === "phx_join") return handleJoin(this, session, frame);
     const topic = session.topics.get(frame.topic);
     if (topic?.state === "joined") return this.#toMember(topic.membership, frame);
     if (topic?.state === "joining") {
@@ -206,10 +187,10 @@ export class Gateway implements RoomEvents {
       case "phx_leave":
         // A leave of an earlier life of this topic is over already (protocol.md §3.8).
         if (frame.joinRef !== null && frame.joinRef !== membership.joinRef) return;
-        this.#leave(membership);
+        this.memberships.leave(membership);
         this.reply(membership.session, frame, "ok", {});
         // The Swift client has left only when it hears this; to the others the reply is enough.
-        return this.#over(membership, "phx_close", {});
+        return this.memberships.tellOver(membership, "phx_close", {});
       default:
         // Unknown events are not answered (protocol.md §10).
         return;
@@ -229,10 +210,18 @@ export class Gateway implements RoomEvents {
     return this.#ports.limits;
   }
 
+  get pace(): Pace {
+    return this.#ports.pace;
+  }
+
+  log(event: string, details: Record<string, string | number>): void {
+    this.#ports.log(event, details);
+  }
+
   async claimsOf(session: Session, token: string | undefined): Promise<Claims> {
     const claims = token === undefined ? this.#unexpired(session.claims) : await this.#ports.verify(token);
     await this.#ports.blocksKnown().catch((error: unknown) => {
-      this.#ports.log("blocks not known", { session: session.id, reason: String(error) });
+      this.log("blocks not known", { session: session.id, reason: String(error) });
       throw new JoinRefused(reasonOf("RealtimeRestarting", "Realtime is restarting, please standby"));
     });
     const refusal = this.refusalOf(claims);
@@ -256,96 +245,6 @@ export class Gateway implements RoomEvents {
     return viewerOf(claims, this.#ports.digest);
   }
 
-  #join(session: Session, frame: ClientFrame): void {
-    const topic = parseTopic(frame.topic);
-    if ("reason" in topic) return this.reply(session, frame, "error", topic);
-    if (!session.rates.joins.take(this.now())) {
-      const reason = reasonOf("ClientJoinRateLimitReached", "Too many joins per second");
-      return this.reply(session, frame, "error", { reason });
-    }
-    const before = session.topics.get(frame.topic);
-    if (before?.state === "joined") this.#leave(before.membership);
-    if (session.topics.size >= this.limits.channels) {
-      const reason = reasonOf("ChannelRateLimitReached", "Too many channels");
-      return this.reply(session, frame, "error", { reason });
-    }
-    const joining: Joining = { state: "joining", joinRef: frame.joinRef, waiting: [], kicked: new Map() };
-    session.topics.set(frame.topic, joining);
-    // A client that has left, or joined again, meanwhile gets no answer to this join any more.
-    const current = (): boolean => session.topics.get(frame.topic) === joining && this.sessions.has(session.id);
-    join(this, session, frame, topic, (admitted) => {
-      const { claims, room } = admitted;
-      // They may have been banned or kicked meanwhile.
-      const refusal = this.refusalOf(claims) ?? joining.kicked.get(claims.user ?? "");
-      if (current() && refusal === undefined) this.#admit(session, frame, admitted);
-      // Nothing to undo at the channel, where the session may be a member by another join.
-      else room.release();
-      return refusal;
-    })
-      .catch((error: unknown) => {
-        if (!current()) return;
-        session.topics.delete(frame.topic);
-        this.reply(session, frame, "error", { reason: this.#reasonOf(error) });
-      })
-      .finally(() => {
-        if (this.sessions.has(session.id)) for (const run of joining.waiting) run();
-      });
-  }
-
-  #reasonOf(error: unknown): string {
-    if (error instanceof JoinRefused) return error.message;
-    if (error instanceof Error && "code" in error) return `${error.code}: ${error.message}`;
-    this.#ports.log("join crashed", { reason: String(error) });
-    return "Unknown Error on Channel";
-  }
-
-  #admit(session: Session, frame: ClientFrame, admitted: Admitted): void {
-    const { room, request, claims, viewer, presenceKey, opened, named, joined } = admitted;
-    const { self, ack, presenceEnabled } = request;
-    const { ok: _ok, rights = allRights, limits = {}, table: _table, ...standing } = joined;
-    const membership = this.#membership({
-      ...{ session, room, claims, viewer, rights, limits, self, ack, presenceKey, presenceEnabled },
-      topic: frame.topic,
-      joinRef: frame.joinRef,
-      tracked: null,
-      bindings: [],
-      waiting: [],
-      refused: [],
-      named,
-    });
-    this.#enter(membership);
-    const { heartbeatMs, reconnectMs } = this.#ports.pace;
-    const pace = { heartbeat_ms: heartbeatMs, reconnect_ms: reconnectMs };
-    this.reply(session, frame, "ok", { postgres_changes: echoWishes(request.postgresChanges), ...standing, ...pace });
-    this.opened(membership, opened);
-    void this.namedTables.joined(membership);
-    if (request.replicationReady) tellWhenReady(this, membership);
-  }
-
-  /** Takes up what has come of subscriptions, and tells the client. */
-  opened(membership: Membership, { bindings, problems, waiting, refused }: Opened): void {
-    membership.bindings = [...membership.bindings, ...bindings];
-    membership.waiting = [...membership.waiting, ...waiting];
-    membership.refused = [...membership.refused, ...refused];
-    for (const binding of bindings) this.#subscribe(membership, binding);
-    this.keep(membership);
-    this.wakeFor(waiting);
-    for (const message of problems) this.system(membership, "postgres_changes", "error", message);
-    if (bindings.some(({ record }) => !record.bare)) {
-      this.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
-    }
-  }
-
-  #membership(parts: Omit<Membership, "rates" | "tokens" | "turn">): Membership {
-    const { session, limits, claims } = parts;
-    return {
-      ...parts,
-      rates: membershipRates(session.rates, limits, claims.role, this.now()),
-      tokens: newTokens(this.now()),
-      turn: 0,
-    };
-  }
-
   /** What is due no sooner than the next sweep is seen to by it. */
   wakeFor(waiting: readonly Waiting[]): void {
     for (const { retryAt } of waiting) if (retryAt < this.timers.now() + SWEEP_MS) this.wakeAt(retryAt);
@@ -353,75 +252,6 @@ export class Gateway implements RoomEvents {
 
   wakeAt(time: number): void {
     this.due.wish(time);
-  }
-
-  #subscribe(membership: Membership, binding: Binding): void {
-    const feedRoom = this.room(binding.record.feed);
-    feedRoom.views(membership.viewer);
-    feedRoom.subscriptions.add(membership, binding);
-    feedRoom.entered();
-  }
-
-  #enter(membership: Membership): void {
-    membership.session.topics.set(membership.topic, { state: "joined", membership });
-    membership.room.members.set(membership.session.id, membership);
-    if (isFeedObject(membership.room.object)) membership.room.views(membership.viewer);
-    membership.room.entered();
-    for (const binding of membership.bindings) this.#subscribe(membership, binding);
-    watchExpiry(this, membership);
-  }
-
-  /** Writes a membership down for the gateway's next life. */
-  keep({ session, room, bindings, rates: _rates, tokens: _tokens, turn: _turn, ...wishes }: Membership): void {
-    const records = bindings.map(({ record }) => record);
-    this.#ports.store.putJoin({ ...wishes, session: session.id, object: room.object, bindings: records });
-  }
-
-  #leave(membership: Membership): void {
-    const { session, topic, room } = membership;
-    session.topics.delete(topic);
-    this.#ports.store.deleteJoin(session.id, topic);
-    if (room.members.get(session.id) === membership) room.members.delete(session.id);
-    room.leave(session.id);
-    this.retain(membership, []);
-  }
-
-  /** Has only these of a membership's subscriptions stand. */
-  retain(membership: Membership, kept: readonly Binding[]): void {
-    const feeds = new Set(membership.bindings.map(({ record }) => this.room(record.feed)));
-    for (const feed of feeds) feed.subscriptions.delete(membership);
-    membership.bindings = kept;
-    for (const binding of kept) this.#subscribe(membership, binding);
-    for (const feed of feeds) feed.release();
-  }
-
-  /** Whether a membership is still the one of its topic: it may have ended while an answer was under way. */
-  stands(membership: Membership): boolean {
-    const topic = membership.session.topics.get(membership.topic);
-    return topic?.state === "joined" && topic.membership === membership;
-  }
-
-  /** Puts a member out for good, saying why. */
-  putOut(membership: Membership, reason: string): void {
-    this.system(membership, "system", "error", reason);
-    this.drop(membership, "phx_close", {});
-  }
-
-  /** Puts a member out whose token has expired: the client joins again with whatever token it holds by then. */
-  expired(membership: Membership, message: string): void {
-    this.system(membership, "system", "error", message);
-    this.drop(membership, "phx_error", { reason: "token expired" });
-  }
-
-  /** Ends a membership from the server's side: `phx_error` has the client join again, `phx_close` does not. */
-  drop(membership: Membership, event: "phx_error" | "phx_close", payload: object): void {
-    this.#leave(membership);
-    this.#over(membership, event, payload);
-  }
-
-  /** Tells that a membership is over: its own join_ref in both places, or clients ignore the frame (protocol.md §10). */
-  #over({ session, joinRef, topic }: Membership, event: "phx_error" | "phx_close", payload: object): void {
-    this.send(session, encodeFrame(session.version, joinRef, joinRef, topic, event, JSON.stringify(payload)));
   }
 
   #undecided(membership: Membership): void {
@@ -471,7 +301,8 @@ export class Gateway implements RoomEvents {
     if (session === undefined) return;
     this.sessions.delete(id);
     this.#ports.tally.connected(this.sessions.size);
-    for (const topic of [...session.topics.values()]) if (topic.state === "joined") this.#leave(topic.membership);
+    for (const topic of [...session.topics.values()])
+      if (topic.state === "joined") this.memberships.leave(topic.membership);
     session.topics.clear();
     this.#ports.store.deleteSession(id);
   }
@@ -487,14 +318,14 @@ export class Gateway implements RoomEvents {
 
   lost(room: Room): void {
     for (const membership of new Set([...room.members.values(), ...room.subscriptions.memberships()])) {
-      this.drop(membership, "phx_error", { reason: "messages were lost, join again" });
+      this.memberships.drop(membership, "phx_error", { reason: "messages were lost, join again" });
     }
   }
 
   gone(room: Room, reason: string, rejoin: boolean): void {
     for (const membership of [...room.members.values()]) {
-      if (rejoin) this.drop(membership, "phx_error", { reason });
-      else this.putOut(membership, reason);
+      if (rejoin) this.memberships.drop(membership, "phx_error", { reason });
+      else this.memberships.putOut(membership, reason);
     }
   }
 
@@ -517,11 +348,6 @@ export class Gateway implements RoomEvents {
     this.#rooms.delete(room.object);
     this.#ports.store.deletePosition(room.object);
   }
-}
-
-/** A viewer without claims: of a join of an earlier deploy no more is known. */
-function nobody(role: string): Viewer {
-  return { key: `role ${role}`, role, claims: {} };
 }
 
 function lengthOf(data: string | ArrayBuffer): number {

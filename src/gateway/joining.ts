@@ -6,15 +6,18 @@ import type { ClientFrame } from "../protocol/frames.ts";
 import { type JoinRequest, parseJoin } from "../protocol/join.ts";
 import { MAX_REGEXES, MAX_TERMS } from "../protocol/limits.ts";
 import type { Joined, Viewer } from "../protocol/link.ts";
-import { feedObject, namesInTopic, type Topic as ParsedTopic, roomObject } from "../protocol/topics.ts";
-import { awaitFeeds, type FeedHost, forConfiguration, Holds, type Opened, openFeeds, withLimit } from "./feeds.ts";
+import { allRights } from "../protocol/rights.ts";
+import { feedObject, namesInTopic, type Topic as ParsedTopic, parseTopic, roomObject } from "../protocol/topics.ts";
+import { awaitFeeds, forConfiguration, Holds, type Opened, openFeeds, withLimit } from "./feeds.ts";
+import type { Gateway } from "./gateway.ts";
 import { joinerOf, type Subscriber } from "./membership.ts";
+import { tellWhenReady } from "./readiness.ts";
 import type { Room } from "./room.ts";
-import type { Session } from "./session.ts";
-import { parseWish, topicWish, type Wish, WishRefused, wishIds } from "./wishes.ts";
+import type { Joining, Session } from "./session.ts";
+import { echoWishes, parseWish, topicWish, type Wish, WishRefused, wishIds } from "./wishes.ts";
 
 /** A join that came through: the room, and each row-change subscription with how it went. */
-export interface Admitted {
+interface Admitted {
   readonly room: Room;
   readonly request: JoinRequest;
   readonly claims: Claims;
@@ -26,24 +29,85 @@ export interface Admitted {
   readonly joined: Extract<Joined, { ok: true }>;
 }
 
-/** What joining needs of the gateway. */
-export interface JoinHost extends FeedHost {
-  claimsOf(session: Session, token: string | undefined): Promise<Claims>;
-  viewerOf(claims: Claims): Promise<Viewer>;
-  newId(): string;
-}
-
 /** A refused join: `message` is the reason of the error reply. */
 export class JoinRefused extends Error {
   override readonly name = "JoinRefused";
+}
+
+/** Handles a `phx_join` frame. A topic that is joined already is left first; frames for it wait until this is answered. */
+export function handleJoin(gateway: Gateway, session: Session, frame: ClientFrame): void {
+  const topic = parseTopic(frame.topic);
+  if ("reason" in topic) return gateway.reply(session, frame, "error", topic);
+  if (!session.rates.joins.take(gateway.now())) {
+    const reason = reasonOf("ClientJoinRateLimitReached", "Too many joins per second");
+    return gateway.reply(session, frame, "error", { reason });
+  }
+  const before = session.topics.get(frame.topic);
+  if (before?.state === "joined") gateway.memberships.leave(before.membership);
+  if (session.topics.size >= gateway.limits.channels) {
+    const reason = reasonOf("ChannelRateLimitReached", "Too many channels");
+    return gateway.reply(session, frame, "error", { reason });
+  }
+  const joining: Joining = { state: "joining", joinRef: frame.joinRef, waiting: [], kicked: new Map() };
+  session.topics.set(frame.topic, joining);
+  // A client that has left, or joined again, meanwhile gets no answer to this join any more.
+  const current = (): boolean => session.topics.get(frame.topic) === joining && gateway.sessions.has(session.id);
+  join(gateway, session, frame, topic, (admitted) => {
+    const { claims, room } = admitted;
+    // They may have been banned or kicked meanwhile.
+    const refusal = gateway.refusalOf(claims) ?? joining.kicked.get(claims.user ?? "");
+    if (current() && refusal === undefined) begin(gateway, session, frame, admitted);
+    // Nothing to undo at the channel, where the session may be a member by another join.
+    else room.release();
+    return refusal;
+  })
+    .catch((error: unknown) => {
+      if (!current()) return;
+      session.topics.delete(frame.topic);
+      gateway.reply(session, frame, "error", { reason: reasonFor(gateway, error) });
+    })
+    .finally(() => {
+      if (gateway.sessions.has(session.id)) for (const run of joining.waiting) run();
+    });
+}
+
+/** Begins the membership, and tells the client. */
+function begin(gateway: Gateway, session: Session, frame: ClientFrame, admitted: Admitted): void {
+  const { room, request, claims, viewer, presenceKey, opened, named, joined } = admitted;
+  const { self, ack, presenceEnabled } = request;
+  const { ok: _ok, rights = allRights, limits = {}, table: _table, ...standing } = joined;
+  const membership = gateway.memberships.enter({
+    ...{ session, room, claims, viewer, rights, limits, self, ack, presenceKey, presenceEnabled },
+    topic: frame.topic,
+    joinRef: frame.joinRef,
+    tracked: null,
+    bindings: [],
+    waiting: [],
+    refused: [],
+    named,
+  });
+  const { heartbeatMs, reconnectMs } = gateway.pace;
+  const pace = { heartbeat_ms: heartbeatMs, reconnect_ms: reconnectMs };
+  const echo = echoWishes(request.postgresChanges);
+  gateway.reply(session, frame, "ok", { postgres_changes: echo, ...standing, ...pace });
+  gateway.memberships.opened(membership, opened);
+  void gateway.namedTables.joined(membership);
+  if (request.replicationReady) tellWhenReady(gateway, membership);
+}
+
+function reasonFor(gateway: Gateway, error: unknown): string {
+  if (error instanceof JoinRefused) return error.message;
+  if (error instanceof Error && "code" in error) return `${error.code}: ${error.message}`;
+  gateway.log("join crashed", { reason: String(error) });
+  return "Unknown Error on Channel";
 }
 
 /**
  * Runs a join. `admitted` runs in the turn in which the channel's answer arrives, so that no message falls between the
  * reply and the first delivery; it answers what stands against the joiner by then. Rejects with JoinRefused.
  */
-export async function join(
-  host: JoinHost,
+async function join(
+  gateway: Gateway,
   session: Session,
   frame: ClientFrame,
   topic: ParsedTopic,
@@ -53,20 +117,20 @@ export async function join(
   if (request.replay === "invalid")
     throw new JoinRefused(reasonOf("UnableToReplayMessages", "Replay params are not valid"));
   const { replay } = request;
-  const claims = await host.claimsOf(session, request.token);
-  const viewer = await host.viewerOf(claims);
-  const asked = await withNamed(host, wishesOf(topic, request));
+  const claims = await gateway.claimsOf(session, request.token);
+  const viewer = await gateway.viewerOf(claims);
+  const asked = await withNamed(gateway, wishesOf(topic, request));
   const holds = new Holds();
   try {
-    const opened = await openWishes(host, { session, claims, viewer }, request, asked, holds);
-    const presenceKey = request.presenceKey === "" ? host.newId() : request.presenceKey;
+    const opened = await openWishes(gateway, { session, claims, viewer }, request, asked, holds);
+    const presenceKey = request.presenceKey === "" ? gateway.newId() : request.presenceKey;
     const wishes = {
       presence: request.presenceEnabled,
       ...(replay === undefined ? {} : { replay }),
       ...(request.resume === undefined ? {} : { resume: request.resume }),
     };
     const enter = async (object: string): Promise<Extract<Joined, { ok: false }> | undefined> => {
-      const room = host.room(object);
+      const room = gateway.room(object);
       const refusal = joinedAs(room, session, frame.topic);
       if (refusal !== undefined) return refusal;
       return new Promise((resolve) => {
@@ -104,19 +168,19 @@ function joinedAs(room: Room, session: Session, topic: string): Extract<Joined, 
  * JoinRefused when the join asked to wait for them and one of them does not come.
  */
 async function openWishes(
-  host: JoinHost,
+  gateway: Gateway,
   who: Subscriber,
   request: JoinRequest,
   { wishes, problems }: Asked,
   holds: Holds,
 ): Promise<Opened> {
   if (request.wait === undefined || request.postgresChanges.length === 0) {
-    const opened = await openFeeds(host, who, wishes, holds);
+    const opened = await openFeeds(gateway, who, wishes, holds);
     return { ...opened, problems: [...problems, ...opened.problems] };
   }
   const [problem] = problems;
   if (problem !== undefined) throw new JoinRefused(forConfiguration(problem));
-  const bindings = await awaitFeeds(host, who, wishes, holds, request.wait);
+  const bindings = await awaitFeeds(gateway, who, wishes, holds, request.wait);
   if ("refusal" in bindings) throw new JoinRefused(bindings.refusal);
   return { bindings, problems: [], waiting: [], refused: [] };
 }
@@ -148,11 +212,11 @@ function wishesOf(topic: ParsedTopic, request: JoinRequest): Asked {
 const LIST_MS = 250;
 
 /** Has a table that the topic names, and that is captured as far as can be said soon, subscribed before the reply. */
-async function withNamed(host: JoinHost, asked: Asked): Promise<Asked> {
+async function withNamed(gateway: Gateway, asked: Asked): Promise<Asked> {
   const { named } = asked;
   if (named === null) return asked;
-  const list = host.postgres.captured().catch(() => undefined);
-  const captured = await withLimit(host.timers, list, LIST_MS);
+  const list = gateway.postgres.captured().catch(() => undefined);
+  const captured = await withLimit(gateway.timers, list, LIST_MS);
   if (captured?.has(named.schema, named.table) !== true) return asked;
   return { ...asked, wishes: [...asked.wishes, named], named: null };
 }

@@ -44,7 +44,7 @@ export class NamedTables {
 
   #compare(membership: Membership, captured: CapturedTables): void {
     const wish = membership.named;
-    if (wish === null || !this.#host.stands(membership) || !captured.has(wish.schema, wish.table)) return;
+    if (wish === null || !this.#host.memberships.stands(membership) || !captured.has(wish.schema, wish.table)) return;
     membership.named = null;
     membership.waiting = [...membership.waiting, { wish, retryAt: this.#host.timers.now(), told: "" }];
     void retryFeeds(this.#host, membership);

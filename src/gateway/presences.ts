@@ -34,14 +34,14 @@ export function handlePresence(gateway: Gateway, membership: Membership, frame: 
         return answer("Track message size exceeded");
       membership.presenceEnabled = true;
       membership.tracked = meta;
-      gateway.keep(membership);
+      gateway.memberships.keep(membership);
       return room.presence(
         { t: "track", session: session.id, user: membership.claims.user, key: membership.presenceKey, meta },
         answer,
       );
     case "untrack":
       membership.tracked = null;
-      gateway.keep(membership);
+      gateway.memberships.keep(membership);
       return room.presence({ t: "untrack", session: session.id }, answer);
     default:
       return gateway.reply(session, frame, "error", {});

@@ -10,7 +10,7 @@ export function tellWhenReady(gateway: Gateway, membership: Membership): void {
   const until = gateway.now() + GIVE_UP_MS;
   const ask = async (): Promise<void> => {
     const ready = await gateway.postgres.isReady().catch(() => false);
-    if (!gateway.stands(membership)) return;
+    if (!gateway.memberships.stands(membership)) return;
     if (ready) gateway.system(membership, "system", "ok", "Replication connection established");
     else if (gateway.now() < until) gateway.timers.after(ASK_EVERY_MS, () => void ask());
     else gateway.system(membership, "system", "error", "Replication connection was not established in time");

@@ -54,7 +54,7 @@ function hold(gateway: Gateway, membership: Membership, token: string): void {
   gateway.timers.after(tokens.rate.waitSeconds(gateway.now()) * 1_000, () => {
     const { held } = tokens;
     tokens.held = undefined;
-    if (held === undefined || !gateway.stands(membership)) return;
+    if (held === undefined || !gateway.memberships.stands(membership)) return;
     tokens.rate.take(gateway.now());
     takeToken(gateway, membership, held);
   });
@@ -64,7 +64,7 @@ function takeToken(gateway: Gateway, membership: Membership, token: string): voi
   const { tokens } = membership;
   tokens.taken++;
   const turn = tokens.taken;
-  const counts = (): boolean => tokens.taken === turn && gateway.stands(membership);
+  const counts = (): boolean => tokens.taken === turn && gateway.memberships.stands(membership);
   gateway.claimsOf(membership.session, token).then(
     (claims) => {
       const before = tokens.coming ?? membership.claims;
@@ -91,25 +91,27 @@ function sameClaims(a: Claims, b: Claims): boolean {
 
 /** Takes claims that the channel has agreed to, once every feed knows who bears them. */
 async function takeComing(gateway: Gateway, membership: Membership): Promise<void> {
+  const { memberships } = gateway;
   const claims = membership.tokens.coming;
   if (claims === undefined) return;
   const viewer = await gateway.viewerOf(claims);
   const isKnown = viewer.key === membership.viewer.key || (await introduce(gateway, membership, { claims, viewer }));
-  if (membership.tokens.coming !== claims || !gateway.stands(membership)) return;
+  if (membership.tokens.coming !== claims || !memberships.stands(membership)) return;
   // Rows must not be shown to who is not their bearer any more: the client joins again with its new token.
-  if (!isKnown) return gateway.drop(membership, "phx_error", { reason: "the token could not be taken, join again" });
+  if (!isKnown)
+    return memberships.drop(membership, "phx_error", { reason: "the token could not be taken, join again" });
   const refusal = gateway.refusalOf(claims);
-  if (refusal !== undefined) return gateway.putOut(membership, refusal);
+  if (refusal !== undefined) return memberships.putOut(membership, refusal);
   const before = membership.claims;
   const { bindings } = membership;
   // Subscriptions are found by their viewers.
-  gateway.retain(membership, []);
+  memberships.retain(membership, []);
   membership.claims = claims;
   membership.viewer = viewer;
-  gateway.retain(membership, bindings);
+  memberships.retain(membership, bindings);
   membership.tokens.coming = undefined;
   rejudgeFeeds(gateway, membership, before);
-  gateway.keep(membership);
+  memberships.keep(membership);
   watchExpiry(gateway, membership);
   if (membership.bindings.some(({ record }) => !record.bare)) {
     gateway.system(membership, "postgres_changes", "ok", "Subscribed to PostgreSQL");
@@ -134,12 +136,13 @@ async function introduce(
 
 /** An expired token is renewed and the client joins again by itself; one that never was any good is final. */
 function refuseToken(gateway: Gateway, membership: Membership, error: unknown): void {
+  const { memberships } = gateway;
   const message = error instanceof Error ? error.message : "The token provided is not a valid JWT";
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (message.startsWith("Token has expired")) return gateway.expired(membership, message);
-  if (isOfCode("RealtimeRestarting", message)) return gateway.drop(membership, "phx_error", { reason: message });
+  if (message.startsWith("Token has expired")) return memberships.expired(membership, message);
+  if (isOfCode("RealtimeRestarting", message)) return memberships.drop(membership, "phx_error", { reason: message });
   // That literal text is what clients have seen so far (protocol.md §4).
-  gateway.putOut(membership, code === "JwtSignatureError" ? ":signature_error" : message);
+  memberships.putOut(membership, code === "JwtSignatureError" ? ":signature_error" : message);
 }
 
 /** Asks anew what these users, or everybody, may do in a room. Where nobody can say, it is tried again for a while. */
@@ -151,7 +154,7 @@ export async function reauthorize(gateway: Gateway, room: Room, users: readonly 
   for (let left = TRIES; asked.length > 0; left--) {
     const unknown: Membership[] = [];
     for (let at = 0; at < asked.length; at += AT_ONCE) {
-      const some = asked.slice(at, at + AT_ONCE).filter((member) => gateway.stands(member));
+      const some = asked.slice(at, at + AT_ONCE).filter((member) => gateway.memberships.stands(member));
       const judged = await Promise.all(some.map((member) => rejudge(gateway, member, notBefore, left > 1)));
       unknown.push(...some.filter((_, index) => !judged[index]));
     }
@@ -177,7 +180,7 @@ async function rejudge(gateway: Gateway, membership: Membership, notBefore: numb
   return new Promise((resolve) => {
     // In the turn of the answer: what comes right after it is for members as they are then.
     room.admit(question, (result) => {
-      const counts = membership.turn === turn && gateway.stands(membership);
+      const counts = membership.turn === turn && gateway.memberships.stands(membership);
       const isUnknown = !result.ok && !isOfCode("Unauthorized", result.reason) && result.moved === undefined;
       if (counts && !(isUnknown && patient)) settle(gateway, membership, claims, result);
       resolve(!(counts && isUnknown && patient));
@@ -186,10 +189,11 @@ async function rejudge(gateway: Gateway, membership: Membership, notBefore: numb
 }
 
 function settle(gateway: Gateway, membership: Membership, claims: Claims, result: Admission): void {
+  const { memberships } = gateway;
   if (!result.ok) {
     // Registered as the other kind of room now, or nobody could say: the client joins again and is told then.
-    if (!isOfCode("Unauthorized", result.reason)) gateway.drop(membership, "phx_error", { reason: result.reason });
-    else gateway.putOut(membership, result.reason.slice("Unauthorized: ".length));
+    if (!isOfCode("Unauthorized", result.reason)) memberships.drop(membership, "phx_error", { reason: result.reason });
+    else memberships.putOut(membership, result.reason.slice("Unauthorized: ".length));
     return;
   }
   const { rights: before, tokens } = membership;
@@ -197,7 +201,7 @@ function settle(gateway: Gateway, membership: Membership, claims: Claims, result
   const { read } = membership.rights;
   if (isLost(before.read.broadcast, read.broadcast) || isLost(before.read.presence, read.presence)) {
     const sub = membership.topic.slice("realtime:".length);
-    return gateway.putOut(membership, `You no longer have permission to read from this Channel topic: ${sub}`);
+    return memberships.putOut(membership, `You no longer have permission to read from this Channel topic: ${sub}`);
   }
   if (tokens.coming === claims) void takeComing(gateway, membership);
 }
@@ -221,5 +225,5 @@ function take(
     membership.tracked = null;
     membership.room.presence({ t: "untrack", session: membership.session.id }, () => {});
   }
-  gateway.keep(membership);
+  gateway.memberships.keep(membership);
 }

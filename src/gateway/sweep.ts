@@ -37,7 +37,7 @@ export function closeSilent(gateway: Gateway, ms: number): number {
 function visit(gateway: Gateway, membership: Membership): void {
   const late = secondsLate(membership.claims, gateway.now());
   if (late >= 0) {
-    return gateway.expired(membership, `Token has expired ${Math.round(late)} seconds ago`);
+    return gateway.memberships.expired(membership, `Token has expired ${Math.round(late)} seconds ago`);
   }
   watchExpiry(gateway, membership);
   if (membership.waiting.length > 0) void retryFeeds(gateway, membership);

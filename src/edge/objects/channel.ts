@@ -1,32 +1,31 @@
 // The channel object: one a topic. Wakes the channel core, and the gateway core for clients that came straight here.
 import { DurableObject } from "cloudflare:workers";
-import { isPrivateType, judge } from "../../channel/admission.ts";
 import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Ban, Link } from "../../channel/ports.ts";
 import { disconnect, enforce, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
-import { closeSilent, SWEEP_MS } from "../../gateway/sweep.ts";
+import { closeSilent } from "../../gateway/sweep.ts";
 import type { BlockList } from "../../protocol/blocks.ts";
 import type { Batch, BatchHeader } from "../../protocol/changes.ts";
-import { isOfCode } from "../../protocol/errors.ts";
-import { exceeds, isObject, parseJson } from "../../protocol/json.ts";
-import { type ChannelLimits, limitsOf } from "../../protocol/limits.ts";
-import { type Admission, type Body, broadcastBody, decodeUp, type Message, type Up } from "../../protocol/link.ts";
-import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
-import { allRights } from "../../protocol/rights.ts";
+import { decodeUp, type Up } from "../../protocol/link.ts";
+import type { StoredBroadcast, Unsent } from "../../protocol/reports.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
-import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { openStore } from "../../store/store.ts";
 import { type Env, settingsOf } from "../env.ts";
 import { CachedAccess } from "./access.ts";
 import { Answers, answerTables } from "./answers.ts";
+import { DatabaseArchive } from "./archive.ts";
 import { blockTables, KeptBlocks } from "./block-store.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway, noPlace } from "./clients.ts";
+import { configure } from "./configuring.ts";
+import { takeBroadcasts, takeChanges } from "./deliveries.ts";
+import { historyPage } from "./history-page.ts";
 import { Holder } from "./holder.ts";
 import { moderate } from "./moderation.ts";
 import { askPolicies } from "./policies.ts";
+import { Postings } from "./postings.ts";
 import { presenceEntries } from "./presence-entries.ts";
 import type {
   ChannelConfig,
@@ -35,13 +34,10 @@ import type {
   HistoryPage,
   HistoryQuery,
   Moderator,
-  Once,
   PostedMessage,
   PresenceEntry,
   PresenceStatus,
-  Published,
   Sender,
-  StoredMessage,
   Unmoderated,
   Unposted,
 } from "./rpc.ts";
@@ -63,24 +59,14 @@ import { Tables } from "./tables.ts";
 import { Teller } from "./teller.ts";
 import { objectTimers } from "./timers.ts";
 
-/** A page of the history ends with the message that goes past this, UTF-16 units of JSON. */
-const MAX_HISTORY_LENGTH = 8_000_000;
 /** A gateway name for the sockets that this object holds itself. */
 const DIRECT = "direct:";
-
-/** What the object was last told that its name is registered as. */
-interface Told {
-  readonly id: string;
-  readonly type: ChannelConfig["type"];
-  readonly limits: Partial<ChannelLimits>;
-}
 
 /** Whose a socket is: a client's that came straight here, or a gateway's. */
 type Known = ClientAttachment | { readonly link: Link };
 
 export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #objectName: string;
-  readonly #timers = objectTimers(this.ctx);
   readonly #store: SqliteChannelStore;
   readonly #access: CachedAccess;
   readonly #core: ChannelCore;
@@ -88,7 +74,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   readonly #teller: Teller;
   readonly #holder: Holder;
   readonly #places: SocketPlaces;
-  readonly #answers: Answers;
+  readonly #postings: Postings;
   readonly #keptBlocks: KeptBlocks;
   readonly #presences: Holder;
   readonly #sockets = new WeakMap<WebSocket, Known>();
@@ -98,9 +84,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#objectName = ctx.id.name ?? "";
     const name = parseObjectName(this.#objectName);
     if (name === undefined) throw new Error(`"${this.#objectName}" names no channel`);
-    const timers = this.#timers;
+    const timers = objectTimers(ctx);
     const tables = new Tables(ctx.storage.sql, [...channelTables, ...sessionTables, ...blockTables, ...answerTables]);
-    this.#answers = new Answers(tables);
     this.#keptBlocks = new KeptBlocks(tables);
     this.#store = new SqliteChannelStore(tables);
     this.#access = new CachedAccess(name, env, this.#store, (channel) => this.#core.archiving.heard(channel));
@@ -118,6 +103,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#presences = new Holder(ctx, async (holds) => {
       await directory().report("presence", this.#objectName, holds, null);
     });
+    const archive = new DatabaseArchive(env, this.#objectName, name.sub);
     this.#core = new ChannelCore(
       name,
       {
@@ -130,11 +116,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         maxReplay: settingsOf(env).limits.replay,
         policies: askPolicies(env, this.#objectName),
         moderate: (by, act) => this.#moderate(by, act),
-        archive: {
-          persist: (message, seconds) => this.#persist(message, seconds),
-          keep: (channel, messages) => this.#keep(channel, messages),
-          lost: (count) => this.#log("messages lost to the history", { count }),
-        },
+        archive,
       },
       this.#links(),
     );
@@ -150,6 +132,16 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
         object === this.#objectName
           ? this.#ownLink(events)
           : openLink(env.CHANNEL, object, DIRECT + this.#objectName, events),
+    });
+    this.#postings = new Postings({
+      env,
+      timers,
+      archive,
+      core: this.#core,
+      access: this.#access,
+      answers: new Answers(tables),
+      blocks: this.#clients.blocks,
+      holder: this.#holder,
     });
     enforce(this.#clients, this.#keptBlocks.list);
     // There may be newer ones.
@@ -286,95 +278,12 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     }
   }
 
-  async publish(
-    message: { event: string; payload: string; sender?: string },
-    registered?: ChannelConfig,
-    once?: Once,
-  ): Promise<Published | Unposted | "key_reused"> {
-    if (registered !== undefined) this.#access.learn(registered);
-    const { event, payload, sender = null } = message;
-    const known = this.#published(once);
-    if (known !== undefined) return known;
-    if (sender !== null) {
-      const role = "authenticated";
-      const judged = await this.#judge({
-        role,
-        user: sender,
-        principal: { claims: { sub: sender, role }, headers: {} },
-      });
-      if ("reason" in judged) return judged;
-    }
-    // While it was judged the same may have come again. From here on nothing is awaited: both are kept, or neither.
-    const meanwhile = this.#published(once);
-    if (meanwhile !== undefined) return meanwhile;
-    const sent = this.#core.publish({ name: event, body: broadcastBody(event, payload), sender });
-    if (once !== undefined) this.#answers.keep(once, JSON.stringify(sent));
-    return sent;
+  publish(...asked: Parameters<ChannelRpc["publish"]>): ReturnType<ChannelRpc["publish"]> {
+    return this.#postings.publish(...asked);
   }
 
-  /** What was published with that key. */
-  #published(once: Once | undefined): Published | "key_reused" | undefined {
-    const known = once && this.#answers.find(once);
-    return typeof known === "object" ? JSON.parse(known.answer) : known;
-  }
-
-  /** Sends a message for somebody who has no socket here. Null when it was sent, else why not and where it belongs. */
-  async post(sender: Sender, { event, payload, persist }: PostedMessage): Promise<Unposted | null> {
-    const judged = await this.#judge(sender);
-    if ("reason" in judged) return judged;
-    const most = judged.limits?.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
-    if (exceeds(payload, most)) return { reason: "payload_size_exceeded" };
-    const body = broadcastBody(event, payload);
-    const { id } = this.#core.publish({ name: event, body, sender: sender.user });
-    const { persistence } = (judged.rights ?? allRights).write;
-    if (persist !== undefined && persistence === "granted") await this.#persist({ id, name: event, body }, persist.ttl);
-    return null;
-  }
-
-  /** What somebody may do who has no socket here and wants to send, or why they may not send. */
-  async #judge(sender: Sender): Promise<Unposted | Extract<Admission, { ok: true }>> {
-    const { role, user, principal } = sender;
-    const admission = await judge(this.#name, { session: "", ...sender }, this.#access);
-    // Only now: a block may have come while PostgreSQL was asked.
-    await this.#blocksKnown();
-    if (this.#clients.blocks.of({ role, user, all: principal.claims }, Date.now())) return { reason: "blocked" };
-    if (!admission.ok) {
-      const reason = isOfCode("Unauthorized", admission.reason) ? "banned" : "unavailable";
-      return { reason, ...(admission.moved && { moved: admission.moved }) };
-    }
-    const { broadcast } = (admission.rights ?? allRights).write;
-    if (broadcast === "granted") return admission;
-    return { reason: broadcast === "denied" ? "unauthorized" : "rls_policy_error" };
-  }
-
-  /** Resolves once the directory tells this object of every block; it lets go of that when nobody has come for a while. */
-  async #blocksKnown(): Promise<void> {
-    this.#timers.alarm(Date.now() + SWEEP_MS);
-    await this.#holder.ready();
-  }
-
-  /** Keeps a message in the database. It was sent and is in the ring, so a database that is away is only noted. */
-  async #persist({ id, name, body }: { id: string; name: string; body: Body }, seconds: number): Promise<boolean> {
-    try {
-      await openStore(this.env).messages.persist({ id, topic: this.#name.sub, event: name, body }, seconds);
-      return true;
-    } catch (error) {
-      this.#log("not persisted", { id, reason: String(error) });
-      return false;
-    }
-  }
-
-  async #keep(channel: string, messages: readonly Message[]): Promise<void> {
-    try {
-      await openStore(this.env).messages.keep(channel, messages);
-    } catch (error) {
-      if (!(error instanceof StoreUnavailable)) this.#log("not kept yet", { reason: String(error) });
-      throw error;
-    }
-  }
-
-  #log(event: string, details: Record<string, unknown>): void {
-    console.warn(JSON.stringify({ event, channel: this.#objectName, ...details }));
+  post(sender: Sender, message: PostedMessage): Promise<Unposted | null> {
+    return this.#postings.post(sender, message);
   }
 
   async reauthorize(users?: readonly string[]): Promise<void> {
@@ -386,16 +295,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     this.#clients.reauthorizeAll();
   }
 
-  async history({ order, limit, since = 0, after }: HistoryQuery): Promise<HistoryPage> {
-    const { epoch } = this.#core.position;
-    const messages: StoredMessage[] = [];
-    let size = 0;
-    for (const message of this.#core.history(order, since, after)) {
-      if (messages.length >= limit || size >= MAX_HISTORY_LENGTH) return { messages, more: true };
-      messages.push(storedMessage(epoch, message));
-      size += message.body.length;
-    }
-    return { messages, more: false };
+  async history(query: HistoryQuery): Promise<HistoryPage> {
+    return historyPage(this.#core, query);
   }
 
   async track(entry: { user: string; status: PresenceStatus; metadata?: Record<string, unknown> }): Promise<boolean> {
@@ -429,23 +330,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   async configure(config: ChannelConfig | null): Promise<void> {
-    this.#access.set(config);
-    const told: Told | null = config && { id: config.id, type: config.type, limits: limitsOf(config.metadata) };
-    const kept = this.#store.get("told");
-    const before: Told | null | undefined = kept === undefined ? undefined : JSON.parse(kept);
-    this.#store.set("told", JSON.stringify(told));
-    if (told === null) {
-      // Those of an open channel are nobody's who has deleted it.
-      if (before) this.#access.bans.clear();
-      if (before !== null) this.#core.clear("The channel was deleted", false);
-    } else if (before && before.id !== told.id) this.#core.clear("The channel was deleted and made again", true);
-    else if (isPrivateType(told.type) !== (this.#name.kind === "private")) {
-      if (before?.type !== told.type) this.#core.clear(`The channel is registered as ${told.type} now`, true);
-    } else if (before?.type !== told.type && told.type === "presence") {
-      this.#core.putOut("The channel is registered as presence now", true);
-    } else if (before?.type !== told.type || JSON.stringify(before.limits) !== JSON.stringify(told.limits)) {
-      this.#core.reauthorize();
-    }
+    configure({ core: this.#core, access: this.#access, store: this.#store }, config);
   }
 
   async disconnect(connection: string): Promise<boolean> {
@@ -484,42 +369,17 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return this.#core.skips(header);
   }
 
-  /** Takes a batch of row changes into this feed, unless a newer listener has delivered before, or PostgreSQL is away. */
-  async changes(batch: Batch): Promise<{ taken: boolean } | { away: string }> {
-    try {
-      const taken = await this.#core.changes(batch);
-      if (taken === "stale") return { taken: false };
-      // A change comes to its table's own feed and to those of whole schemas: it is counted once.
-      if (!this.#name.sub.endsWith(".*")) this.#teller.tally.changed(taken);
-      return { taken: true };
-    } catch (error) {
-      // Nobody can say now who may see it.
-      if (error instanceof StoreUnavailable || error instanceof StoreNotReady) return { away: error.message };
-      throw error;
-    }
+  /** See `takeChanges`. */
+  changes(batch: Batch): Promise<{ taken: boolean } | { away: string }> {
+    return takeChanges(this.#core, this.#teller.tally, batch);
   }
 
-  /**
-   * Takes messages that were inserted into `realtime.messages`, in their order, each once, and answers those that are too
-   * large. `stale`: a newer listener has delivered before. The row says in which room they belong, by what the channel was
-   * registered as when they were inserted: what is remembered here may be older.
-   */
-  async relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "stale"> {
-    const registration = await this.#access.registration().catch(() => null);
-    const most = registration?.limits.payloadBytes ?? settingsOf(this.env).limits.payloadBytes;
-    const large = new Set(broadcasts.filter(({ payload }) => exceeds(payload, most)));
-    const fitting = broadcasts.filter((broadcast) => !large.has(broadcast));
-    if (!this.#core.relay(header, fitting)) return "stale";
-    return [...large].map((broadcast) => unsent(broadcast, `its payload is larger than ${most} bytes`));
+  /** See `takeBroadcasts`. */
+  relay(header: BatchHeader, broadcasts: readonly StoredBroadcast[]): Promise<Unsent[] | "stale"> {
+    return takeBroadcasts(this.env, this.#core, this.#access, header, broadcasts);
   }
 
   get #name(): ObjectName {
     return this.#core.name;
   }
-}
-
-function storedMessage(epoch: string, { id, seq, at, name, sender, body }: Message): StoredMessage {
-  const content = typeof body === "string" ? parseJson(body) : undefined;
-  const payload = isObject(content) && "payload" in content ? content.payload : (content ?? null);
-  return { id, position: { epoch, seq }, at, event: name, payload, sender };
 }
