@@ -70,7 +70,7 @@ export class Channel {
     this.#config = config;
     this.#host = host;
     this.#membership = new Membership(topic, host, this.#events());
-    this.#outbox = new Outbox(host.queueSize, host.id, (draft, done) => this.#transmit(draft, done));
+    this.#outbox = new Outbox(host.queueSize, (draft, done) => this.#transmit(draft, done));
   }
 
   /** @internal For the client: whether this is how the channel was made. */
