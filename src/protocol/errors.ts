@@ -98,7 +98,7 @@ export const joinErrors = {
     remedy: "Join again in a while.",
   },
   RealtimeRestarting: {
-    title: "The channel cannot be reached, and too much waits for it",
+    title: "The directory does not answer, or the channel does not and too much waits for it",
     reconnect: true,
     remedy: "Join again in a while.",
   },
