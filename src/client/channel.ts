@@ -57,8 +57,8 @@ export class Channel {
   #subscribers: Subscriber[] = [];
   /** Up to where everything was heard. */
   #position: Position | undefined;
-  /** The outbox opens when the past has been heard up to this `seq`. */
-  #past: { readonly seq: number; readonly limit: ReturnType<typeof setTimeout> } | undefined;
+  /** The outbox opens when so many messages of the past have been heard. */
+  #past: { missed: number; readonly limit: ReturnType<typeof setTimeout> } | undefined;
   /** The last join asked for the newest messages instead. */
   #replays = false;
   #tracked: Tracked | undefined;
@@ -267,12 +267,11 @@ export class Channel {
     return { ...wishes, broadcast: { ...wishes.broadcast, ...from } };
   }
 
-  #joined({ position, recovered, postgres_changes }: Readonly<Record<string, unknown>>): void {
+  #joined({ position, recovered, missed, postgres_changes }: Readonly<Record<string, unknown>>): void {
     this.#complaint = undefined;
     this.#listeners.numbered(postgres_changes);
-    const now = readPosition(position);
     const before = this.#position;
-    if (recovered !== true) this.#position = now;
+    if (recovered !== true) this.#position = readPosition(position);
     if (before !== undefined && recovered !== true) {
       this.#gap(before, "the server does not have all any more that was sent meanwhile");
       this.#outbox.giveUpDoubtful();
@@ -281,13 +280,13 @@ export class Channel {
     }
     this.#track();
     this.#tell("SUBSCRIBED");
-    if (recovered === true && now !== undefined && before !== undefined && now.seq > before.seq) {
+    if (typeof missed === "number" && missed > 0) {
       // What was sent on the socket that broke may be among it: until then nothing is sent again.
       const giveUp = (): void => {
         this.#outbox.giveUpDoubtful();
         this.#open();
       };
-      this.#past = { seq: now.seq, limit: setTimeout(giveUp, this.#host.timeoutMs) };
+      this.#past = { missed, limit: setTimeout(giveUp, this.#host.timeoutMs) };
     } else this.#open();
   }
 
@@ -333,7 +332,9 @@ export class Channel {
     const isNew = this.#advance(payload.meta);
     const isOwn = this.#outbox.heard(payload.nonce);
     if (isNew && (!isOwn || this.#config.broadcast?.self === true)) this.#listeners.broadcast(readBroadcast(payload));
-    if (this.#past !== undefined && (this.#position?.seq ?? 0) >= this.#past.seq) this.#open();
+    if (this.#past === undefined || !isReplayed(payload.meta)) return;
+    this.#past.missed--;
+    if (this.#past.missed === 0) this.#open();
   }
 
   /** Moves on to where a message stands. False: it was heard before. */
@@ -342,7 +343,7 @@ export class Channel {
     if (position === undefined) return true;
     const distance = this.#position && comparePositions(position, this.#position);
     // What `replay` brings is older than the join.
-    if (distance !== undefined && distance <= 0) return this.#replays && isRecord(meta) && meta.replayed === true;
+    if (distance !== undefined && distance <= 0) return this.#replays && isReplayed(meta);
     this.#position = position;
     return true;
   }
@@ -376,6 +377,10 @@ export class Channel {
       settle(errorOf(answer, "the presence"));
     });
   }
+}
+
+function isReplayed(meta: unknown): boolean {
+  return isRecord(meta) && meta.replayed === true;
 }
 
 /** The error in an answer; undefined when it is none. */
