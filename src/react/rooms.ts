@@ -1,7 +1,7 @@
 // Rooms: the channels that hooks have in common, left when the last one of them is unmounted.
 import type { Channel, ChannelOptions, Loose, RealtimeClient } from "@nself/client";
 
-/** A channel and how many hooks hold it. */
+/** A channel and how many hold it: hooks, and what they are sending. */
 export interface Room {
   readonly channel: Channel;
   holders: number;
@@ -12,7 +12,7 @@ export interface Room {
 const rooms = new WeakMap<RealtimeClient, Map<string, Room>>();
 
 /**
- * Enters a room. A hook of the same room shares its channel, so that `private` is what the first one said. @returns the
+ * Enters a room. Who enters the same room shares its channel, so that `private` is what the first one said. @returns the
  * room, and how it is left
  */
 export function enter(client: RealtimeClient, name: string, isPrivate: boolean): [Room, () => void] {
@@ -36,7 +36,7 @@ export function enter(client: RealtimeClient, name: string, isPrivate: boolean):
 }
 
 /** Everybody in the room sees what is sent, with its id and in the same order: so does who sends. */
-export function optionsOf(isPrivate: boolean): ChannelOptions {
+function optionsOf(isPrivate: boolean): ChannelOptions {
   return { config: { private: isPrivate, broadcast: { self: true } } };
 }
 

@@ -2,7 +2,7 @@
 import type { Broadcast, Gap, Loose, MessageMeta, PresenceState, RealtimeClient, SubscribeStatus } from "@nself/client";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useRealtimeClient } from "./provider.ts";
-import { appear, enter, optionsOf } from "./rooms.ts";
+import { appear, enter } from "./rooms.ts";
 
 export interface UseChannelOptions {
   /** The events whose messages are wanted; without them all are. */
@@ -51,6 +51,8 @@ interface Visit {
   readonly names: readonly string[] | null;
   /** What it tracks; false: it takes no part in presence. */
   readonly payload: Loose | false;
+  /** The component is not there any more, or on another visit. */
+  isGone: boolean;
 }
 
 interface Seen<Payload> {
@@ -69,7 +71,6 @@ export function useChannel<Payload = Loose>(roomId: string, options: UseChannelO
   const { events, presence = false, private: isPrivate = false, limit = DEFAULT_LIMIT } = options;
   const client = useRealtimeClient(options.client);
   const onGap = useRef(options.onGap);
-  const isGone = useRef(false);
   // What is written anew in every render is compared by what it says.
   const wanted = JSON.stringify(events ?? null);
   const tracked = JSON.stringify(presence === true ? { status: "online" } : presence);
@@ -80,7 +81,7 @@ export function useChannel<Payload = Loose>(roomId: string, options: UseChannelO
 
   // A visit ends when any of these changes: what was seen on it is not shown on the next one.
   const visit = useMemo<Visit>(
-    () => ({ client, roomId, isPrivate, names: JSON.parse(wanted), payload: JSON.parse(tracked) }),
+    () => ({ client, roomId, isPrivate, names: JSON.parse(wanted), payload: JSON.parse(tracked), isGone: false }),
     [client, roomId, isPrivate, wanted, tracked],
   );
   const [seen, setSeen] = useState<Seen<Payload>>(() => nothing(visit));
@@ -89,7 +90,8 @@ export function useChannel<Payload = Loose>(roomId: string, options: UseChannelO
     const { names, payload } = visit;
     const [room, leave] = enter(visit.client, visit.roomId, visit.isPrivate);
     const { channel } = room;
-    isGone.current = false;
+    // Strict mode comes back to a visit.
+    visit.isGone = false;
     const see = (more: (before: Seen<Payload>) => Partial<Seen<Payload>>): void => {
       setSeen((seen) => {
         const before = seen.visit === visit ? seen : nothing<Payload>(visit);
@@ -111,7 +113,7 @@ export function useChannel<Payload = Loose>(roomId: string, options: UseChannelO
     channel.subscribe(follow);
     const disappear = payload === false ? undefined : appear(room, payload);
     return () => {
-      isGone.current = true;
+      visit.isGone = true;
       channel.off(hear).off(miss).off(meet).off(follow);
       disappear?.();
       leave();
@@ -120,11 +122,17 @@ export function useChannel<Payload = Loose>(roomId: string, options: UseChannelO
 
   const send = useCallback(
     async (event: string, payload?: Payload) => {
-      if (isGone.current) throw new Error(`The component that sends to ${roomId} is not mounted any more`);
-      // In an effect of a child it may come before the room is entered.
-      await client.channel(roomId, optionsOf(isPrivate)).send({ type: "broadcast", event, payload: payload ?? {} });
+      const { client, roomId, isPrivate, isGone } = visit;
+      if (isGone) throw new Error(`The component that sends to ${roomId} is not mounted any more`);
+      // In an effect of a child it may come before the room is entered, and the room may be left before it is answered.
+      const [{ channel }, leave] = enter(client, roomId, isPrivate);
+      try {
+        await channel.send({ type: "broadcast", event, payload: payload ?? {} });
+      } finally {
+        leave();
+      }
     },
-    [client, roomId, isPrivate],
+    [visit],
   );
   const { messages, online, isJoined } = seen.visit === visit ? seen : nothing<Payload>(visit);
   return { messages, send, online, isJoined };

@@ -1,6 +1,6 @@
 // @nself/react in a document: hooks of real components against the real server.
 import { Window } from "happy-dom";
-import { createElement, type ReactNode, StrictMode } from "react";
+import { createElement, type ReactNode, StrictMode, useEffect } from "react";
 import { flushSync } from "react-dom";
 import { createRoot, type Root, type RootOptions } from "react-dom/client";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
@@ -159,6 +159,56 @@ describe("useChannel", () => {
     await hook.now.send("message.sent", { text: "there" });
     await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["there"]));
     await eventually(async () => expect(await channelsOf(room)).toBe(0));
+  });
+
+  test("two hooks that do not agree on `private` are in one room, and both send to it", async () => {
+    const room = uniqueName("agreed");
+    const client = clients.open();
+    const [open, secret] = [mount(client, room), mount(client, room, { ...chat, private: true })];
+    await joined(open, secret);
+    await secret.now.send("message.sent", { text: "here" });
+    await eventually(() => expect(open.now.messages.map(({ payload }) => payload.text)).toEqual(["here"]));
+  });
+
+  test("a `send` of a room that was left since throws, and joins nothing", async () => {
+    const [room, next] = [uniqueName("before"), uniqueName("after")];
+    const client = clients.open();
+    const hook = mount(client, room);
+    await joined(hook);
+    const { send } = hook.now;
+    hook.rerender(next);
+    await joined(hook);
+    await eventually(async () => expect(await channelsOf(room)).toBe(0));
+    await expect(send("message.sent", { text: "late" })).rejects.toThrow("not mounted");
+    expect(await channelsOf(room)).toBe(0);
+    hook.rerender(room);
+    await joined(hook);
+    await hook.now.send("message.sent", { text: "back" });
+    await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["back"]));
+  });
+
+  test("what is sent before the room is entered, or just before it is left, arrives", async () => {
+    const room = uniqueName("early");
+    const client = clients.open();
+    const listener = mount(clients.open(), room);
+    await joined(listener);
+    function Greeter({ send }: Pick<UseChannel, "send">): ReactNode {
+      useEffect(() => void send("message.sent", { text: "early" }), [send]);
+      return null;
+    }
+    const [, root] = newRoot();
+    function Greeting(): ReactNode {
+      return createElement(Greeter, useChannel(room, { ...chat, client }));
+    }
+    flushSync(() => root.render(createElement(Greeting)));
+    await eventually(() => expect(listener.text).toContain("early"));
+    const hook = mount(client, room);
+    const late = hook.now.send("message.sent", { text: "late" });
+    flushSync(() => root.unmount());
+    hook.unmount();
+    await late;
+    await eventually(() => expect(listener.now.messages.map(({ payload }) => payload.text)).toEqual(["early", "late"]));
+    await eventually(async () => expect(await channelsOf(room)).toBe(1));
   });
 
   test("strict mode joins once, and sends once", async () => {
