@@ -41,7 +41,7 @@ function newRoot(options?: RootOptions) {
 interface Mounted {
   readonly now: UseChannel;
   readonly text: string;
-  rerender(room: string): void;
+  rerender(room: string, options?: UseChannelOptions): void;
   unmount(): void;
 }
 
@@ -64,8 +64,8 @@ function mount(
   }
   const [element, root] = newRoot();
   roots.push(root);
-  const render = (name: string): void => {
-    const chatRoom = createElement(ChatRoom, { room: name, options });
+  const render = (name: string, wanted = options): void => {
+    const chatRoom = createElement(ChatRoom, { room: name, options: wanted });
     flushSync(() => root.render(createElement(RealtimeProvider, { client }, wrap(chatRoom))));
   };
   render(room);
@@ -209,6 +209,34 @@ describe("useChannel", () => {
     await late;
     await eventually(() => expect(listener.now.messages.map(({ payload }) => payload.text)).toEqual(["early", "late"]));
     await eventually(async () => expect(await channelsOf(room)).toBe(1));
+  });
+
+  test("who changes their own presence, or which events they want, keeps the messages that are there", async () => {
+    const room = uniqueName("moods");
+    const [client, other] = [clients.open(), mount(clients.open(), room)];
+    const as = (status: string, events = ["message.sent"]) => ({ events, presence: { user_id: "ann", status } });
+    const hook = mount(client, room, as("online"));
+    await joined(hook, other);
+    const texts = (): unknown[] => hook.now.messages.map(({ payload }) => payload.text);
+    await other.now.send("message.sent", { text: "1" });
+    await eventually(() => expect(texts()).toEqual(["1"]));
+    await eventually(() => expect(hook.now.online).toHaveLength(2));
+    hook.rerender(room, as("away"));
+    expect(hook.now).toMatchObject({ messages: [{ payload: { text: "1" } }], isJoined: true });
+    await eventually(() => expect(other.now.online).toContainEqual({ key: "ann", user_id: "ann", status: "away" }));
+    hook.rerender(room, as("away", ["user.joined"]));
+    await other.now.send("message.sent", { text: "2" });
+    await other.now.send("user.joined", { text: "3" });
+    await eventually(() => expect(texts()).toEqual(["1", "3"]));
+    // Out of presence altogether, and back.
+    hook.rerender(room, { events: ["user.joined"] });
+    expect(hook.now.online).toEqual([]);
+    await eventually(() => expect(other.now.online).toHaveLength(1));
+    hook.rerender(room, as("back"));
+    await eventually(() => expect(hook.now.online).toHaveLength(2));
+    await eventually(() => expect(other.now.online).toContainEqual({ key: "ann", user_id: "ann", status: "back" }));
+    expect(texts()).toEqual(["1", "3"]);
+    expect(client.errors).toEqual([]);
   });
 
   test("strict mode joins once, and sends once", async () => {
