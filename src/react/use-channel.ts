@@ -96,7 +96,10 @@ export function useChannel<Payload = Loose>(roomId: string, options: UseChannelO
     const hear = ({ event, payload, meta }: Broadcast<Payload>): void => {
       const { events, limit = DEFAULT_LIMIT } = latest.current;
       if (events !== undefined && !events.includes(event)) return;
-      see(({ messages }) => ({ messages: [...messages, { id: meta.id, event, payload, meta }].slice(-limit) }));
+      see(({ messages }) => {
+        const all = [...messages, { id: meta.id, event, payload, meta }];
+        return { messages: all.slice(Math.max(all.length - limit, 0)) };
+      });
     };
     const miss = (gap: Gap): void => latest.current.onGap?.(gap);
     const follow = (status: SubscribeStatus): void => see(() => ({ isJoined: status === "SUBSCRIBED" }));

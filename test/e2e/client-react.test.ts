@@ -8,6 +8,7 @@ import type { RealtimeClient } from "../../src/client/index.ts";
 import { RealtimeProvider, type UseChannel, type UseChannelOptions, useChannel } from "../../src/react/index.ts";
 import { realtime } from "../cli/nself.ts";
 import { eventually, uniqueName } from "../support/clients.ts";
+import { Relay } from "../support/relay.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 import { OwnClients } from "./client-helpers.ts";
 
@@ -213,7 +214,8 @@ describe("useChannel", () => {
 
   test("who changes their own presence, or which events they want, keeps the messages that are there", async () => {
     const room = uniqueName("moods");
-    const [client, other] = [clients.open(), mount(clients.open(), room)];
+    await using relay = await Relay.start(stack.url);
+    const [client, other] = [clients.open({ url: relay.url }), mount(clients.open(), room)];
     const as = (status: string, events = ["message.sent"]) => ({ events, presence: { user_id: "ann", status } });
     const hook = mount(client, room, as("online"));
     await joined(hook, other);
@@ -236,6 +238,10 @@ describe("useChannel", () => {
     await eventually(() => expect(hook.now.online).toHaveLength(2));
     await eventually(() => expect(other.now.online).toContainEqual({ key: "ann", user_id: "ann", status: "back" }));
     expect(texts()).toEqual(["1", "3"]);
+    const told = relay.frames.flatMap(({ from, text }) =>
+      from === "client" ? [/"(track|untrack)"/.exec(text)?.[1]] : [],
+    );
+    expect(told.filter(Boolean)).toEqual(["track", "track", "untrack", "track"]);
     expect(client.errors).toEqual([]);
   });
 
@@ -261,6 +267,16 @@ describe("useChannel", () => {
     await killed;
     await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["1", "2", "3", "4"]));
     await eventually(() => expect(hook.now.online).toHaveLength(2));
+  });
+
+  test("a limit of 0 keeps no message", async () => {
+    const room = uniqueName("none");
+    const client = clients.open();
+    const [none, one] = [mount(client, room, { limit: 0 }), mount(client, room, { limit: 1 })];
+    await joined(none, one);
+    await one.now.send("n", { text: "1" });
+    await eventually(() => expect(one.now.messages).toHaveLength(1));
+    expect(none.now.messages).toEqual([]);
   });
 
   test("keeps the newest messages up to its limit, and says what is missing without a provider", async () => {
