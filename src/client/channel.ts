@@ -62,6 +62,8 @@ export class Channel {
   /** The last join asked for the newest messages instead. */
   #replays = false;
   #tracked: Tracked | undefined;
+  /** Resolve the calls of untrack that wait for an answer. */
+  readonly #untracking = new Set<() => void>();
   /** The newest complaint of the server: why the channel ends, should that come next. */
   #complaint: string | undefined;
 
@@ -162,11 +164,13 @@ export class Channel {
     this.#tracked = undefined;
     const untracked = new Promise<void>((resolve, reject) => {
       const isAsked = this.#membership.ask("presence", { type: "presence", event: "untrack" }, (answer) => {
+        this.#untracking.delete(resolve);
         const error = errorOf(answer, "the end of presence");
         if (error === undefined) resolve();
         else reject(error);
       });
-      if (!isAsked) resolve();
+      if (isAsked) this.#untracking.add(resolve);
+      else resolve();
     });
     return this.#watched(untracked);
   }
@@ -184,6 +188,9 @@ export class Channel {
   /** @internal For the client: the socket is gone. */
   lost(error: RealtimeError): void {
     this.#outbox.lost();
+    // Presence ends with the socket, and the next join does not track.
+    for (const resolve of this.#untracking) resolve();
+    this.#untracking.clear();
     this.#membership.lost(error);
   }
 
