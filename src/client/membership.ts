@@ -187,6 +187,7 @@ export class Membership {
     this.#host.connection.keepPace(answer.response.heartbeat_ms, answer.response.reconnect_ms);
     // It may have come while the join was under way.
     if (this.#host.knownToken !== token) this.refresh();
+    if (!this.isJoined) return;
     this.#events.joined(answer.response);
     this.renew();
   }
