@@ -152,6 +152,7 @@ export class Channel {
         ...admission,
         position: this.position,
         ...(resume === undefined ? {} : { recovered: recovered && messages !== undefined }),
+        ...(recovered && messages !== undefined ? { missed: messages.length } : {}),
         ...(table === null ? {} : { table }),
       };
       link.send({ t: "joined", call, result });

@@ -57,11 +57,13 @@ export class Channel {
   #subscribers: Subscriber[] = [];
   /** Up to where everything was heard. */
   #position: Position | undefined;
-  /** The outbox opens when the past has been heard up to this `seq`. */
-  #past: { readonly seq: number; readonly limit: ReturnType<typeof setTimeout> } | undefined;
+  /** The outbox opens when so many messages of the past have been heard. */
+  #past: { missed: number; readonly limit: ReturnType<typeof setTimeout> } | undefined;
   /** The last join asked for the newest messages instead. */
   #replays = false;
   #tracked: Tracked | undefined;
+  /** Resolve the calls of untrack that wait for an answer. */
+  readonly #untracking = new Set<() => void>();
   /** The newest complaint of the server: why the channel ends, should that come next. */
   #complaint: string | undefined;
 
@@ -70,7 +72,7 @@ export class Channel {
     this.#config = config;
     this.#host = host;
     this.#membership = new Membership(topic, host, this.#events());
-    this.#outbox = new Outbox(host.queueSize, host.id, (draft, done) => this.#transmit(draft, done));
+    this.#outbox = new Outbox(host.queueSize, (draft, done) => this.#transmit(draft, done));
   }
 
   /** @internal For the client: whether this is how the channel was made. */
@@ -162,11 +164,13 @@ export class Channel {
     this.#tracked = undefined;
     const untracked = new Promise<void>((resolve, reject) => {
       const isAsked = this.#membership.ask("presence", { type: "presence", event: "untrack" }, (answer) => {
+        this.#untracking.delete(resolve);
         const error = errorOf(answer, "the end of presence");
         if (error === undefined) resolve();
         else reject(error);
       });
-      if (!isAsked) resolve();
+      if (isAsked) this.#untracking.add(resolve);
+      else resolve();
     });
     return this.#watched(untracked);
   }
@@ -184,6 +188,9 @@ export class Channel {
   /** @internal For the client: the socket is gone. */
   lost(error: RealtimeError): void {
     this.#outbox.lost();
+    // Presence ends with the socket, and the next join does not track.
+    for (const resolve of this.#untracking) resolve();
+    this.#untracking.clear();
     this.#membership.lost(error);
   }
 
@@ -267,12 +274,11 @@ export class Channel {
     return { ...wishes, broadcast: { ...wishes.broadcast, ...from } };
   }
 
-  #joined({ position, recovered, postgres_changes }: Readonly<Record<string, unknown>>): void {
+  #joined({ position, recovered, missed, postgres_changes }: Readonly<Record<string, unknown>>): void {
     this.#complaint = undefined;
     this.#listeners.numbered(postgres_changes);
-    const now = readPosition(position);
     const before = this.#position;
-    if (recovered !== true) this.#position = now;
+    if (recovered !== true) this.#position = readPosition(position);
     if (before !== undefined && recovered !== true) {
       this.#gap(before, "the server does not have all any more that was sent meanwhile");
       this.#outbox.giveUpDoubtful();
@@ -281,13 +287,13 @@ export class Channel {
     }
     this.#track();
     this.#tell("SUBSCRIBED");
-    if (recovered === true && now !== undefined && before !== undefined && now.seq > before.seq) {
+    if (typeof missed === "number" && missed > 0) {
       // What was sent on the socket that broke may be among it: until then nothing is sent again.
       const giveUp = (): void => {
         this.#outbox.giveUpDoubtful();
         this.#open();
       };
-      this.#past = { seq: now.seq, limit: setTimeout(giveUp, this.#host.timeoutMs) };
+      this.#past = { missed, limit: setTimeout(giveUp, this.#host.timeoutMs) };
     } else this.#open();
   }
 
@@ -333,7 +339,9 @@ export class Channel {
     const isNew = this.#advance(payload.meta);
     const isOwn = this.#outbox.heard(payload.nonce);
     if (isNew && (!isOwn || this.#config.broadcast?.self === true)) this.#listeners.broadcast(readBroadcast(payload));
-    if (this.#past !== undefined && (this.#position?.seq ?? 0) >= this.#past.seq) this.#open();
+    if (this.#past === undefined || !isReplayed(payload.meta)) return;
+    this.#past.missed--;
+    if (this.#past.missed === 0) this.#open();
   }
 
   /** Moves on to where a message stands. False: it was heard before. */
@@ -342,7 +350,7 @@ export class Channel {
     if (position === undefined) return true;
     const distance = this.#position && comparePositions(position, this.#position);
     // What `replay` brings is older than the join.
-    if (distance !== undefined && distance <= 0) return this.#replays && isRecord(meta) && meta.replayed === true;
+    if (distance !== undefined && distance <= 0) return this.#replays && isReplayed(meta);
     this.#position = position;
     return true;
   }
@@ -376,6 +384,10 @@ export class Channel {
       settle(errorOf(answer, "the presence"));
     });
   }
+}
+
+function isReplayed(meta: unknown): boolean {
+  return isRecord(meta) && meta.replayed === true;
 }
 
 /** The error in an answer; undefined when it is none. */

@@ -240,6 +240,7 @@ export class Connection {
     const stood = this.#status === "connected";
     const close = Object.values(closes).find((one) => one.code === code);
     if (close !== undefined && !close.reconnect) {
+      unwatchPage(this);
       this.#become("disconnected");
       this.#drop();
       const error = new RealtimeError("ended", `The server ended the connection: ${close.reason}`, close.reason);

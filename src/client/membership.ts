@@ -1,5 +1,6 @@
 // A membership: joins one topic, and joins it again whenever it broke off, until it is left.
 import { isRecord, type ServerFrame } from "../protocol/client-frames.ts";
+import type { JoinError } from "../protocol/errors.ts";
 import { Backoff } from "./backoff.ts";
 import type { Answer, Connection } from "./connection.ts";
 import { RealtimeError } from "./errors.ts";
@@ -41,9 +42,15 @@ type State =
 
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 10_000;
-/** Refusals that say nothing of whether the next join is refused, too (protocol.md §3.5). */
-const PASSING =
-  /^(ClientJoinRateLimitReached|ChannelRateLimitReached|TimeoutOnRpcCall|UnableTo|Unknown Error|InvalidJWTToken)/;
+/**
+ * Refusals that say nothing of whether the next join is refused, too: those to be tried again of protocol/errors.ts, whose
+ * texts would weigh as much as this client. The next join has a new token.
+ */
+const PASSING: ReadonlySet<string> = new Set<JoinError | "Unknown Error on Channel">([
+  ...(["ChannelRateLimitReached", "ClientJoinRateLimitReached", "TooManyFrames", "TimeoutOnRpcCall"] as const),
+  ...(["PostgresChangesSubscribeTimeout", "UnableToConnectToProject", "RealtimeRestarting"] as const),
+  ...(["InvalidJWTToken", "Unknown Error on Channel"] as const),
+]);
 
 export class Membership {
   readonly #topic: string;
@@ -172,13 +179,15 @@ export class Membership {
     if (answer.status !== "ok") {
       const reason = reasonOf(answer.response);
       const error = new RealtimeError("join_refused", `The join of ${this.#topic} was refused: ${reason}`, reason);
-      return this.#failed(error, !PASSING.test(reason));
+      const [code = ""] = reason.split(":", 1);
+      return this.#failed(error, !PASSING.has(code));
     }
     this.#backoff.reset();
     this.#become({ name: "joined", ref, wishes });
     this.#host.connection.keepPace(answer.response.heartbeat_ms, answer.response.reconnect_ms);
     // It may have come while the join was under way.
     if (this.#host.knownToken !== token) this.refresh();
+    if (!this.isJoined) return;
     this.#events.joined(answer.response);
     this.renew();
   }

@@ -18,20 +18,22 @@ interface Entry {
   state: "queued" | "sent" | "doubtful";
 }
 
+/** Nonces of so many messages are remembered: as many messages as one resume brings (`MAX_RESUME`). */
+const MAX_NONCES = 10_000;
+
 export class Outbox {
   readonly #size: number;
-  readonly #nonce: string;
   /** Hands a draft to the socket. False: there is none. */
   readonly #transmit: (draft: Draft, done: (outcome: Outcome) => void) => boolean;
   /** In the order of sending. */
   #entries: Entry[] = [];
-  #count = 0;
+  /** Of what was sent and not heard again; made by chance, as everybody reads them and nobody may know the next. */
+  readonly #nonces = new Set<string>();
   #isOpen = false;
 
-  /** `size` is how many may wait; nonces begin with `nonce`. */
-  constructor(size: number, nonce: string, transmit: (draft: Draft, done: (outcome: Outcome) => void) => boolean) {
+  /** `size` is how many may wait. */
+  constructor(size: number, transmit: (draft: Draft, done: (outcome: Outcome) => void) => boolean) {
     this.#size = size;
-    this.#nonce = `${nonce}:`;
     this.#transmit = transmit;
   }
 
@@ -40,8 +42,7 @@ export class Outbox {
     if (!this.#isOpen && this.#entries.length >= this.#size) {
       return Promise.reject(new RealtimeError("queue_full", `${this.#size} messages wait for the connection already`));
     }
-    this.#count++;
-    const draft = { ...message, nonce: `${this.#nonce}${this.#count}` };
+    const draft = { ...message, nonce: crypto.randomUUID() };
     return new Promise((resolve, reject) => {
       const entry: Entry = { draft, resolve, reject, state: "queued" };
       this.#entries.push(entry);
@@ -51,7 +52,7 @@ export class Outbox {
 
   /** Whether a message that was heard is one of ours; if so, it has arrived. */
   heard(nonce: unknown): boolean {
-    if (typeof nonce !== "string" || !nonce.startsWith(this.#nonce)) return false;
+    if (typeof nonce !== "string" || !this.#nonces.delete(nonce)) return false;
     const entry = this.#entries.find(({ draft }) => draft.nonce === nonce);
     if (entry !== undefined) this.#settle(entry, {});
     return true;
@@ -105,11 +106,18 @@ export class Outbox {
     entry.state = "sent";
     try {
       const isSent = this.#transmit(entry.draft, (outcome) => this.#settle(entry, outcome));
-      if (!isSent) entry.state = "queued";
+      if (isSent) this.#remember(entry.draft.nonce);
+      else entry.state = "queued";
     } catch (error) {
       this.#remove(entry);
       entry.reject(error instanceof RealtimeError ? error : new RealtimeError("rejected", String(error)));
     }
+  }
+
+  #remember(nonce: string): void {
+    this.#nonces.add(nonce);
+    const [oldest] = this.#nonces;
+    if (this.#nonces.size > MAX_NONCES && oldest !== undefined) this.#nonces.delete(oldest);
   }
 
   #settle(entry: Entry, outcome: Outcome): void {

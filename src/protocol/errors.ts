@@ -98,7 +98,7 @@ export const joinErrors = {
     remedy: "Join again in a while.",
   },
   RealtimeRestarting: {
-    title: "The channel cannot be reached, and too much waits for it",
+    title: "The channel or the directory cannot be reached for now",
     reconnect: true,
     remedy: "Join again in a while.",
   },

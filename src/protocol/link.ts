@@ -198,6 +198,8 @@ export type Joined =
       readonly position: Position;
       /** Present when the join asked to resume: whether all that was missed follows. */
       readonly recovered?: boolean;
+      /** If so: how many messages that is. Those deleted since are not among them. */
+      readonly missed?: number;
       /** Of a feed: its table. */
       readonly table?: Table;
     })

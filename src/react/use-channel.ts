@@ -2,7 +2,7 @@
 import type { Broadcast, Gap, Loose, MessageMeta, PresenceState, RealtimeClient, SubscribeStatus } from "@nself/client";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useRealtimeClient } from "./provider.ts";
-import { appear, enter, optionsOf } from "./rooms.ts";
+import { appear, enter } from "./rooms.ts";
 
 export interface UseChannelOptions {
   /** The events whose messages are wanted; without them all are. */
@@ -42,15 +42,15 @@ export interface UseChannel<Payload = Loose> {
 }
 
 const DEFAULT_LIMIT = 500;
+const NOBODY: readonly Online[] = [];
 
-/** What a component asks for, from one change of that to the next. */
+/** A component's time in one room. */
 interface Visit {
   readonly client: RealtimeClient;
   readonly roomId: string;
   readonly isPrivate: boolean;
-  readonly names: readonly string[] | null;
-  /** What it tracks; false: it takes no part in presence. */
-  readonly payload: Loose | false;
+  /** The component is not there any more, or on another visit. */
+  isGone: boolean;
 }
 
 interface Seen<Payload> {
@@ -66,68 +66,82 @@ function nothing<Payload>(visit: Visit): Seen<Payload> {
 
 /** Follows a room while the component is mounted. Components of one room share its channel, all share the client's socket. */
 export function useChannel<Payload = Loose>(roomId: string, options: UseChannelOptions = {}): UseChannel<Payload> {
-  const { events, presence = false, private: isPrivate = false, limit = DEFAULT_LIMIT } = options;
+  const { presence = false, private: isPrivate = false } = options;
   const client = useRealtimeClient(options.client);
-  const onGap = useRef(options.onGap);
-  const isGone = useRef(false);
-  // What is written anew in every render is compared by what it says.
-  const wanted = JSON.stringify(events ?? null);
-  const tracked = JSON.stringify(presence === true ? { status: "online" } : presence);
+  const latest = useRef(options);
+  // What is written anew in every render is compared by what it says; undefined: no part in presence.
+  const tracked = presence === false ? undefined : JSON.stringify(presence === true ? { status: "online" } : presence);
 
   useEffect(() => {
-    onGap.current = options.onGap;
+    latest.current = options;
   });
 
   // A visit ends when any of these changes: what was seen on it is not shown on the next one.
-  const visit = useMemo<Visit>(
-    () => ({ client, roomId, isPrivate, names: JSON.parse(wanted), payload: JSON.parse(tracked) }),
-    [client, roomId, isPrivate, wanted, tracked],
-  );
+  const visit = useMemo<Visit>(() => ({ client, roomId, isPrivate, isGone: false }), [client, roomId, isPrivate]);
   const [seen, setSeen] = useState<Seen<Payload>>(() => nothing(visit));
-
-  useEffect(() => {
-    const { names, payload } = visit;
-    const [room, leave] = enter(visit.client, visit.roomId, visit.isPrivate);
-    const { channel } = room;
-    isGone.current = false;
-    const see = (more: (before: Seen<Payload>) => Partial<Seen<Payload>>): void => {
+  const see = useCallback(
+    (more: (before: Seen<Payload>) => Partial<Seen<Payload>>): void => {
       setSeen((seen) => {
         const before = seen.visit === visit ? seen : nothing<Payload>(visit);
         return { ...before, ...more(before) };
       });
-    };
+    },
+    [visit],
+  );
+
+  useEffect(() => {
+    const [{ channel }, leave] = enter(visit.client, visit.roomId, visit.isPrivate);
+    // Strict mode comes back to a visit.
+    visit.isGone = false;
     const hear = ({ event, payload, meta }: Broadcast<Payload>): void => {
-      if (names !== null && !names.includes(event)) return;
-      see(({ messages }) => ({ messages: [...messages, { id: meta.id, event, payload, meta }].slice(-limit) }));
+      const { events, limit = DEFAULT_LIMIT } = latest.current;
+      if (events !== undefined && !events.includes(event)) return;
+      see(({ messages }) => {
+        const all = [...messages, { id: meta.id, event, payload, meta }];
+        return { messages: all.slice(Math.max(all.length - limit, 0)) };
+      });
     };
-    const meet = (): void => see(() => ({ online: listed(channel.presenceState()) }));
-    const miss = (gap: Gap): void => onGap.current?.(gap);
+    const miss = (gap: Gap): void => latest.current.onGap?.(gap);
     const follow = (status: SubscribeStatus): void => see(() => ({ isJoined: status === "SUBSCRIBED" }));
-    channel.on("broadcast", { event: "*" }, hear).on("gap", miss);
-    if (payload !== false) {
-      channel.on("presence", { event: "sync" }, meet);
-      meet();
-    }
-    channel.subscribe(follow);
-    const disappear = payload === false ? undefined : appear(room, payload);
+    channel.on("broadcast", { event: "*" }, hear).on("gap", miss).subscribe(follow);
     return () => {
-      isGone.current = true;
-      channel.off(hear).off(miss).off(meet).off(follow);
-      disappear?.();
+      visit.isGone = true;
+      channel.off(hear).off(miss).off(follow);
       leave();
     };
-  }, [visit, limit]);
+  }, [visit, see]);
+
+  useEffect(() => {
+    if (tracked === undefined) return;
+    const [room, leave] = enter(visit.client, visit.roomId, visit.isPrivate);
+    const { channel } = room;
+    const meet = (): void => see(() => ({ online: listed(channel.presenceState()) }));
+    channel.on("presence", { event: "sync" }, meet);
+    meet();
+    const disappear = appear(room, JSON.parse(tracked));
+    return () => {
+      channel.off(meet);
+      disappear();
+      leave();
+    };
+  }, [visit, see, tracked]);
 
   const send = useCallback(
     async (event: string, payload?: Payload) => {
-      if (isGone.current) throw new Error(`The component that sends to ${roomId} is not mounted any more`);
-      // In an effect of a child it may come before the room is entered.
-      await client.channel(roomId, optionsOf(isPrivate)).send({ type: "broadcast", event, payload: payload ?? {} });
+      const { client, roomId, isPrivate, isGone } = visit;
+      if (isGone) throw new Error(`The component that sends to ${roomId} is not mounted any more`);
+      // In an effect of a child it may come before the room is entered, and the room may be left before it is answered.
+      const [{ channel }, leave] = enter(client, roomId, isPrivate);
+      try {
+        await channel.send({ type: "broadcast", event, payload: payload ?? {} });
+      } finally {
+        leave();
+      }
     },
-    [client, roomId, isPrivate],
+    [visit],
   );
   const { messages, online, isJoined } = seen.visit === visit ? seen : nothing<Payload>(visit);
-  return { messages, send, online, isJoined };
+  return { messages, send, online: tracked === undefined ? NOBODY : online, isJoined };
 }
 
 /** Each key once, with what it tracked last. */

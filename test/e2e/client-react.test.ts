@@ -1,6 +1,6 @@
 // @nself/react in a document: hooks of real components against the real server.
 import { Window } from "happy-dom";
-import { createElement, type ReactNode, StrictMode } from "react";
+import { createElement, type ReactNode, StrictMode, useEffect } from "react";
 import { flushSync } from "react-dom";
 import { createRoot, type Root, type RootOptions } from "react-dom/client";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
@@ -8,6 +8,7 @@ import type { RealtimeClient } from "../../src/client/index.ts";
 import { RealtimeProvider, type UseChannel, type UseChannelOptions, useChannel } from "../../src/react/index.ts";
 import { realtime } from "../cli/nself.ts";
 import { eventually, uniqueName } from "../support/clients.ts";
+import { Relay } from "../support/relay.ts";
 import { startStack, type TestStack } from "../support/stack.ts";
 import { OwnClients } from "./client-helpers.ts";
 
@@ -41,7 +42,7 @@ function newRoot(options?: RootOptions) {
 interface Mounted {
   readonly now: UseChannel;
   readonly text: string;
-  rerender(room: string): void;
+  rerender(room: string, options?: UseChannelOptions): void;
   unmount(): void;
 }
 
@@ -64,8 +65,8 @@ function mount(
   }
   const [element, root] = newRoot();
   roots.push(root);
-  const render = (name: string): void => {
-    const chatRoom = createElement(ChatRoom, { room: name, options });
+  const render = (name: string, wanted = options): void => {
+    const chatRoom = createElement(ChatRoom, { room: name, options: wanted });
     flushSync(() => root.render(createElement(RealtimeProvider, { client }, wrap(chatRoom))));
   };
   render(room);
@@ -161,6 +162,89 @@ describe("useChannel", () => {
     await eventually(async () => expect(await channelsOf(room)).toBe(0));
   });
 
+  test("two hooks that do not agree on `private` are in one room, and both send to it", async () => {
+    const room = uniqueName("agreed");
+    const client = clients.open();
+    const [open, secret] = [mount(client, room), mount(client, room, { ...chat, private: true })];
+    await joined(open, secret);
+    await secret.now.send("message.sent", { text: "here" });
+    await eventually(() => expect(open.now.messages.map(({ payload }) => payload.text)).toEqual(["here"]));
+  });
+
+  test("a `send` of a room that was left since throws, and joins nothing", async () => {
+    const [room, next] = [uniqueName("before"), uniqueName("after")];
+    const client = clients.open();
+    const hook = mount(client, room);
+    await joined(hook);
+    const { send } = hook.now;
+    hook.rerender(next);
+    await joined(hook);
+    await eventually(async () => expect(await channelsOf(room)).toBe(0));
+    await expect(send("message.sent", { text: "late" })).rejects.toThrow("not mounted");
+    expect(await channelsOf(room)).toBe(0);
+    hook.rerender(room);
+    await joined(hook);
+    await hook.now.send("message.sent", { text: "back" });
+    await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["back"]));
+  });
+
+  test("what is sent before the room is entered, or just before it is left, arrives", async () => {
+    const room = uniqueName("early");
+    const client = clients.open();
+    const listener = mount(clients.open(), room);
+    await joined(listener);
+    function Greeter({ send }: Pick<UseChannel, "send">): ReactNode {
+      useEffect(() => void send("message.sent", { text: "early" }), [send]);
+      return null;
+    }
+    const [, root] = newRoot();
+    function Greeting(): ReactNode {
+      return createElement(Greeter, useChannel(room, { ...chat, client }));
+    }
+    flushSync(() => root.render(createElement(Greeting)));
+    await eventually(() => expect(listener.text).toContain("early"));
+    const hook = mount(client, room);
+    const late = hook.now.send("message.sent", { text: "late" });
+    flushSync(() => root.unmount());
+    hook.unmount();
+    await late;
+    await eventually(() => expect(listener.now.messages.map(({ payload }) => payload.text)).toEqual(["early", "late"]));
+    await eventually(async () => expect(await channelsOf(room)).toBe(1));
+  });
+
+  test("who changes their own presence, or which events they want, keeps the messages that are there", async () => {
+    const room = uniqueName("moods");
+    await using relay = await Relay.start(stack.url);
+    const [client, other] = [clients.open({ url: relay.url }), mount(clients.open(), room)];
+    const as = (status: string, events = ["message.sent"]) => ({ events, presence: { user_id: "ann", status } });
+    const hook = mount(client, room, as("online"));
+    await joined(hook, other);
+    const texts = (): unknown[] => hook.now.messages.map(({ payload }) => payload.text);
+    await other.now.send("message.sent", { text: "1" });
+    await eventually(() => expect(texts()).toEqual(["1"]));
+    await eventually(() => expect(hook.now.online).toHaveLength(2));
+    hook.rerender(room, as("away"));
+    expect(hook.now).toMatchObject({ messages: [{ payload: { text: "1" } }], isJoined: true });
+    await eventually(() => expect(other.now.online).toContainEqual({ key: "ann", user_id: "ann", status: "away" }));
+    hook.rerender(room, as("away", ["user.joined"]));
+    await other.now.send("message.sent", { text: "2" });
+    await other.now.send("user.joined", { text: "3" });
+    await eventually(() => expect(texts()).toEqual(["1", "3"]));
+    // Out of presence altogether, and back.
+    hook.rerender(room, { events: ["user.joined"] });
+    expect(hook.now.online).toEqual([]);
+    await eventually(() => expect(other.now.online).toHaveLength(1));
+    hook.rerender(room, as("back"));
+    await eventually(() => expect(hook.now.online).toHaveLength(2));
+    await eventually(() => expect(other.now.online).toContainEqual({ key: "ann", user_id: "ann", status: "back" }));
+    expect(texts()).toEqual(["1", "3"]);
+    const told = relay.frames.flatMap(({ from, text }) =>
+      from === "client" ? [/"(track|untrack)"/.exec(text)?.[1]] : [],
+    );
+    expect(told.filter(Boolean)).toEqual(["track", "track", "untrack", "track"]);
+    expect(client.errors).toEqual([]);
+  });
+
   test("strict mode joins once, and sends once", async () => {
     const room = uniqueName("strict");
     const client = clients.open();
@@ -183,6 +267,16 @@ describe("useChannel", () => {
     await killed;
     await eventually(() => expect(hook.now.messages.map(({ payload }) => payload.text)).toEqual(["1", "2", "3", "4"]));
     await eventually(() => expect(hook.now.online).toHaveLength(2));
+  });
+
+  test("a limit of 0 keeps no message", async () => {
+    const room = uniqueName("none");
+    const client = clients.open();
+    const [none, one] = [mount(client, room, { limit: 0 }), mount(client, room, { limit: 1 })];
+    await joined(none, one);
+    await one.now.send("n", { text: "1" });
+    await eventually(() => expect(one.now.messages).toHaveLength(1));
+    expect(none.now.messages).toEqual([]);
   });
 
   test("keeps the newest messages up to its limit, and says what is missing without a provider", async () => {

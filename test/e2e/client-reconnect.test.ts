@@ -1,6 +1,8 @@
 // @nself/client on a connection that breaks: it comes back by itself, resumes, and says what it could not get again.
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Channel, ClientOptions, Gap } from "../../src/client/index.ts";
+import { realtime } from "../cli/nself.ts";
+import { admin } from "../support/admin.ts";
 import { eventually, oneClientAGateway, uniqueName } from "../support/clients.ts";
 import { TcpProxy } from "../support/proxy.ts";
 import { Relay, type RelayedFrame } from "../support/relay.ts";
@@ -194,6 +196,31 @@ describe("a client that loses its connection", () => {
     const last = say(sender.channel, 5);
     sender.client.disconnect();
     await expect(last).rejects.toMatchObject({ code: "left" });
+  });
+
+  test("what the server never got is sent again, though the newest of what was missed has been deleted", async () => {
+    const name = uniqueName("deleted");
+    expect((await realtime(stack, ["channel", "create", name, "public"])).code).toBe(0);
+    const ids: string[] = [];
+    const other = await counting(name);
+    other.channel.on("broadcast", { event: "n" }, ({ meta }) => void ids.push(meta.id));
+    const talker = await counting(name);
+    const sender = await counting(name, { url: proxy.url });
+    await say(sender.channel, 1);
+    await say(talker.channel, 2);
+    await eventually(() => expect(sender.heard).toEqual([2]));
+    for (const missed of [[3], [4, 5]]) {
+      proxy.swallow();
+      const underWay = say(sender.channel, 10 + (missed[0] ?? 0));
+      proxy.cut();
+      for (const n of missed) await say(talker.channel, n);
+      await eventually(() => expect(other.heard).toContain(missed.at(-1)));
+      await admin(stack, "DELETE", `/channels/${name}/messages/${ids.at(-1)}`);
+      proxy.restore();
+      await underWay;
+    }
+    await eventually(() => expect(other.heard).toEqual([1, 2, 3, 13, 4, 5, 14]));
+    expect(sender.heard).toEqual([2, 4]);
   });
 
   test("what the server never got is sent again; of bytes, which nobody can recognise, that is left to the sender", async () => {
