@@ -89,7 +89,8 @@ test(
     for (const { table, changes, complaints, returns } of resuming) {
       expect({ table, complaints, ...judge(changes, ofTable(table)) }).toEqual({ table, complaints: [], ...flawless });
       expect(replay(changes), table).toEqual(await readStamps(stack.databaseUrl, table));
-      expect(returns).toBeGreaterThanOrEqual(faults.edge);
+      // An edge that dies again before somebody is back is one return to them.
+      expect(returns).toBeGreaterThan(0);
     }
     const bornAt = new Map(truth.map(({ after, before, at }) => [`${before} ${after}`, at]));
     for (const [n, { table, stretches }] of stock.entries()) {
