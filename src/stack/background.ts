@@ -22,10 +22,12 @@ export function homeOf(environment: NodeJS.ProcessEnv = process.env): string {
   return config === "help" ? join(project, ".nself") : config.home;
 }
 
-/** The stack that holds a home; its URL once it is ready. */
-export function runningIn(home: string): { pid: number; url: string | undefined } | undefined {
+/** The stack that holds a home: its URL once it is ready, and the command line that it was started with. */
+export function runningIn(home: string): { pid: number; url: string | undefined; args: string[] } | undefined {
   const pid = ownerOf(home);
-  return pid === undefined ? undefined : { pid, url: readStackFileIn(home)?.url };
+  if (pid === undefined) return undefined;
+  const { url, args = [] } = readStackFileIn(home) ?? {};
+  return { pid, url, args };
 }
 
 /**

@@ -90,6 +90,7 @@ async function runStack(config: Config): Promise<void> {
     jwtSecret: secrets.jwtSecret,
     databaseUrl,
     pid: process.pid,
+    args: process.argv.slice(2),
   };
   signal.throwIfAborted();
   writeStackFile(config.home, stack);
