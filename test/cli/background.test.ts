@@ -73,6 +73,16 @@ test("restart is another process, which knows what was there", async () => {
   expect(await nself("channel", "get", "hush")).toMatchObject({ code: 0 });
 });
 
+test("AC-183: a name that is no setting is told, with the one that it resembles, and kept in the log", async () => {
+  await nself("stop");
+  const misspelt = { ...env(), REALTIME_MAX_CONECTIONS: "5", REALTIME_COLOUR: "red" };
+  const started = await realtime(null, ["start"], { env: misspelt });
+  const told = "REALTIME_MAX_CONECTIONS is no setting and is ignored. Did you mean REALTIME_MAX_CONNECTIONS?";
+  expect(started).toMatchObject({ code: 0, stderr: expect.stringContaining(`✱ ${told}\n`) });
+  expect(started.stderr).toContain("REALTIME_COLOUR is no setting and is ignored. See npm start -- --help\n");
+  expect((await nself("logs")).stdout).toContain(told);
+});
+
 test("a restart stays on the port that start was given, until it is given another", async () => {
   const elsewhere = await newHome();
   const [first, second] = [await freePorts(), await freePorts()];

@@ -6,7 +6,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { logPath } from "../../stack/log-file.ts";
 import { positive } from "../arguments.ts";
 import { CliError, EXIT } from "../errors.ts";
-import { line, progress } from "../output.ts";
+import { line, progress, warning } from "../output.ts";
 import { waiting } from "../spinner.ts";
 
 const DEFAULT_LINES = 50;
@@ -65,7 +65,9 @@ function startWith(args: string[]): Promise<void> {
       progress(`It runs already: ${running.url ?? "still starting"} (process ${running.pid})`);
       return;
     }
-    await waiting("Starting PostgreSQL, the listener and the edge...", () => startStack(home, args), ready);
+    const start = () => startStack(home, args);
+    const { warnings } = await waiting("Starting PostgreSQL, the listener and the edge...", start, ready);
+    for (const text of warnings) warning(text);
   });
 }
 
