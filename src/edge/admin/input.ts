@@ -4,6 +4,7 @@ import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
 import { saying } from "./operation.ts";
 import { Problem } from "./problem.ts";
+import { inWords } from "./words.ts";
 
 /** Longest channel name, reference, user id and event name, in UTF-16 units: each is part of a topic, a row or a frame. */
 export const MAX_NAME_LENGTH = 200;
@@ -69,9 +70,7 @@ export const userPath = path(z.object({ user: userId }));
 
 /** Parses what was given. Throws `invalid_request` that names what is wrong. */
 export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
-  const result = schema.safeParse(value, {
-    error: ({ input }) => (input === undefined ? "must be given" : undefined),
-  });
+  const result = schema.safeParse(value, { error: inWords });
   if (result.success) return result.data;
   const reasons = result.error.issues.map(({ path, message }) =>
     path.length === 0 ? message : `${path.join(".")}: ${message}`,
