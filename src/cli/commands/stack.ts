@@ -66,7 +66,7 @@ function startWith(args: string[]): Promise<void> {
       return;
     }
     const start = () => startStack(home, args);
-    const { warnings } = await waiting("Starting PostgreSQL, the listener and the edge...", start, ready);
+    const { warnings } = await waiting("Starting...", start, ready);
     for (const text of warnings) warning(text);
   });
 }
