@@ -36,7 +36,8 @@ async function problem(response: Response): Promise<{ status: number; code: stri
 }
 
 test("AC-208: only the service role comes in", async () => {
-  expect((await fetch(`${stack.url}/admin/v1/status`)).status).toBe(401);
+  const { status, detail } = await problem(await fetch(`${stack.url}/admin/v1/status`));
+  expect({ status, detail }).toEqual({ status: 401, detail: expect.stringContaining("in the header apikey") });
   for (const key of [stack.anonKey, "nonsense"]) {
     const response = await fetch(`${stack.url}/admin/v1/channels`, { headers: headers(key) });
     expect([401, 403]).toContain(response.status);

@@ -60,6 +60,7 @@ describe("a running stack", () => {
     expect(stack.logs()).toContain(stack.url);
     expect(stack.logs()).toContain(stack.anonKey);
     expect(stack.logs()).toContain(stack.serviceKey);
+    expect(stack.logs()).toContain(`${stack.url}/admin/v1/reference`);
     expect(stack.logs().match(/^ {2}(npx|npm) .+$/gm)).toHaveLength(3);
     expect(stack.logs()).not.toContain("\x1b");
   });
