@@ -9,14 +9,14 @@ export class ToldError extends Error {
   override readonly name = "ToldError";
 }
 
-/** A failure told to the user in one line. `code` is the problem code of the admin API, where it comes from there. */
+/** A failure told to the user in one line. `code` is that of the admin API's problem or of the refused join, where it comes from there. */
 export class CliError extends Error {
   override readonly name = "CliError";
   readonly exit: ExitCode;
   readonly code: string | undefined;
   constructor(
     message: string,
-    { exit = EXIT.failure, code, cause }: { exit?: ExitCode; code?: string; cause?: unknown } = {},
+    { exit = EXIT.failure, code, cause }: { exit?: ExitCode; code?: string | undefined; cause?: unknown } = {},
   ) {
     super(message, { cause });
     this.exit = exit;

@@ -7,7 +7,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   restart: ["restart"],
   status: ["status", "status --json"],
   logs: ["logs", "logs --follow"],
-  cleanup: ["cleanup"],
+  cleanup: ["cleanup", "cleanup 12 --yes"],
   connections: ["connections", "connections --json", "connections | wc -l"],
   stats: ["stats"],
   subscribe: [

@@ -165,7 +165,10 @@ class Session {
     const { status, response } = reply.parse(payload);
     if (status !== "ok") {
       const reason = response.reason ?? "no reason given";
-      if (this.#resume === undefined) throw new CliError(`the server refused to join ${this.#topic}: ${reason}`);
+      if (this.#resume === undefined) {
+        const [code] = reason.split(":");
+        throw new CliError(`the server refused to join ${this.#topic}: ${reason}`, { code });
+      }
       return `the server refused to join again: ${reason}`;
     }
     if (response.position === undefined)

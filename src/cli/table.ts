@@ -17,7 +17,7 @@ export function columns(given: string[][], widths: number[]): string[] {
 
 /** A table in the form of psql: names, a rule, rows. */
 export function table(names: string[], rows: unknown[][]): string[] {
-  const cells = rows.map((row) => row.map((cell, at) => oneLine(text(cell, names[at] ?? ""))));
+  const cells = rows.map((row) => row.map((cell, at) => oneLine(shown(cell, names[at] ?? ""))));
   const widths = names.map((name, at) =>
     Math.max(stringWidth(name), ...cells.map((row) => stringWidth(row[at] ?? ""))),
   );
@@ -27,14 +27,24 @@ export function table(names: string[], rows: unknown[][]): string[] {
 
 /** CSV (RFC 4180), with a header; times stay ISO 8601. */
 export function csv(names: string[], rows: unknown[][], end = "\r\n"): string {
-  return [names, ...rows].map((row) => `${row.map((cell) => quote(text(cell, ""))).join(",")}${end}`).join("");
+  return [names, ...rows.map((row) => row.map((cell, at) => text(cell, names[at] ?? "")))]
+    .map((row) => `${row.map(quote).join(",")}${end}`)
+    .join("");
+}
+
+/** As people read it. */
+function shown(cell: unknown, name: string): string {
+  return name.endsWith("_at") && typeof cell === "string" ? stamp(cell) : text(cell, name);
 }
 
 function text(cell: unknown, name: string): string {
-  if (cell === null || cell === undefined) return "";
+  if (cell === undefined) return "";
+  // Any JSON may be one: a text stays apart from a number, and a list from its only element.
+  if (name === "payload") return JSON.stringify(cell);
+  if (cell === null) return "";
   if (Array.isArray(cell)) return cell.join(", ");
   if (typeof cell === "object") return JSON.stringify(cell);
-  return name.endsWith("_at") ? stamp(String(cell)) : String(cell);
+  return String(cell);
 }
 
 /** Columns are what a terminal shows, not characters: a letter of an East Asian script takes two. */

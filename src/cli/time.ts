@@ -25,6 +25,11 @@ export function secondsSince(time: string): number {
   return Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000));
 }
 
+/** `1 channel`, `1,203 channels`. */
+export function some(number: number, noun: string): string {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 /** `1,203`. */
 export function count(number: number): string {
   return number.toLocaleString("en-US");

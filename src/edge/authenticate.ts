@@ -11,7 +11,7 @@ export type Authenticated = { Bindings: Env; Variables: { claims: Claims } };
 export async function authenticate(headers: Headers, env: Env): Promise<Claims | string> {
   const bearer = /^bearer\s+(\S.*)$/i.exec(headers.get("authorization") ?? "")?.[1];
   const token = bearer ?? headers.get("apikey");
-  if (token === null) return "API key is missing";
+  if (token === null) return "API key is missing: send it in the header apikey, or as authorization: Bearer <key>";
   try {
     return await verifyToken(token, settingsOf(env).keys, Date.now());
   } catch (error) {

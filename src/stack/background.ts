@@ -22,17 +22,20 @@ export function homeOf(environment: NodeJS.ProcessEnv = process.env): string {
   return config === "help" ? join(project, ".nself") : config.home;
 }
 
-/** The stack that holds a home; its URL once it is ready. */
-export function runningIn(home: string): { pid: number; url: string | undefined } | undefined {
+/** The stack that holds a home: its URL once it is ready, and the command line that it was started with. */
+export function runningIn(home: string): { pid: number; url: string | undefined; args: string[] } | undefined {
   const pid = ownerOf(home);
-  return pid === undefined ? undefined : { pid, url: readStackFileIn(home)?.url };
+  if (pid === undefined) return undefined;
+  const { url, args = [] } = readStackFileIn(home) ?? {};
+  return { pid, url, args };
 }
 
 /**
  * Starts the stack of a home and waits until it is ready.
+ * @returns where it is, and what it warned of on the way
  * @throws StackError with what it said, when it ends instead
  */
-export async function startStack(home: string, args: string[]): Promise<StackFile> {
+export async function startStack(home: string, args: string[]): Promise<StackFile & { warnings: string[] }> {
   const child = spawn(process.execPath, [join(project, "src", "stack", "main.ts"), ...args], {
     cwd: project,
     env: { ...process.env, NSELF_HOME: home },
@@ -47,7 +50,7 @@ export async function startStack(home: string, args: string[]): Promise<StackFil
   try {
     for (const giveUpAt = Date.now() + START_LIMIT_MS; Date.now() < giveUpAt; ) {
       const file = readStackFileIn(home);
-      if (file !== undefined && file.pid === child.pid) return file;
+      if (file !== undefined && file.pid === child.pid) return { ...file, warnings: warningsIn(said) };
       if ((await Promise.race([ended, sleep(LOOK_EVERY_MS)])) === "ended") throw new StackError(asSaid(said));
     }
     child.kill("SIGTERM");
@@ -57,6 +60,11 @@ export async function startStack(home: string, args: string[]): Promise<StackFil
     child.stderr.destroy();
     child.unref();
   }
+}
+
+/** What the stack says that does not keep it from starting. */
+function warningsIn(said: string): string[] {
+  return said.split("\n").flatMap((line) => (line.startsWith("! ") ? [line.slice(2)] : []));
 }
 
 /** The stack's own words, without the marks that its terminal output has. */

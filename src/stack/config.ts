@@ -8,6 +8,7 @@ import { NO_DATABASE } from "../settings/database.ts";
 import { documented } from "../settings/documented.ts";
 import { tuning } from "../settings/edge.ts";
 import { listenerTuning } from "../settings/listener.ts";
+import { nearest } from "../settings/nearest.ts";
 import { DEFAULT_PORT, FORMER_PORT, LOOPBACK, stackSettings } from "../settings/stack.ts";
 import { StackError } from "./errors.ts";
 
@@ -62,8 +63,8 @@ export interface Config {
   /** The settings given that are the edge's and the listener's own, checked and handed on as they are. */
   readonly tuning: Readonly<Record<string, string>>;
   readonly listenerSettings: Readonly<Record<string, string>>;
-  /** Names that look like settings and are none. */
-  readonly unknown: readonly string[];
+  /** Names that look like settings and are none, each with the setting that it resembles. */
+  readonly unknown: readonly { name: string; meant: string | undefined }[];
 }
 
 /**
@@ -113,7 +114,9 @@ export function readConfig(args: string[], environment: NodeJS.ProcessEnv = proc
     sqlSecret: given.REALTIME_SQL_SECRET,
     tuning: pick(given, tuning.shape),
     listenerSettings: pick(given, listenerTuning.shape),
-    unknown: Object.keys(given).filter((name) => name.startsWith("REALTIME_") && !(name in shape)),
+    unknown: Object.keys(given)
+      .filter((name) => name.startsWith("REALTIME_") && !(name in shape))
+      .map((name) => ({ name, meant: nearest(name, Object.keys(shape)) })),
   };
   refuseClashes(config);
   return config;

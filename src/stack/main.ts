@@ -36,10 +36,7 @@ const stopping = new AbortController();
 try {
   const config = readConfig(process.argv.slice(2));
   if (config === "help") process.stdout.write(`${usage}\n`);
-  else {
-    for (const name of config.unknown) report.warn(`${name} is no setting and is ignored. See npm start -- --help`);
-    await runStack(config);
-  }
+  else await runStack(config);
 } catch (error) {
   // Whatever fails because we are told to stop has not failed.
   if (!stopping.signal.aborted) {
@@ -64,6 +61,10 @@ async function runStack(config: Config): Promise<void> {
 
   using claim = claimHome(config.home);
   report.keepIn(new LogFile(config.home));
+  for (const { name, meant } of config.unknown) {
+    const hint = meant === undefined ? "See npm start -- --help" : `Did you mean ${meant}?`;
+    report.warn(`${name} is no setting and is ignored. ${hint}`);
+  }
   await requireFree(portsOf(config), claim.afterKill);
   const secrets = await loadSecrets(config);
   const databaseUrl = config.databaseUrl ?? embeddedUrl(config.postgresPort.number, secrets.postgresPassword);
@@ -90,6 +91,7 @@ async function runStack(config: Config): Promise<void> {
     jwtSecret: secrets.jwtSecret,
     databaseUrl,
     pid: process.pid,
+    args: process.argv.slice(2),
   };
   signal.throwIfAborted();
   writeStackFile(config.home, stack);

@@ -28,6 +28,9 @@ const settings = {
   log_checkpoints: "off",
 };
 
+/** Where a home keeps the cluster. */
+export const dataIn = (home: string): string => join(home, "postgres");
+
 /** Where the embedded PostgreSQL answers, its superuser included. */
 export function embeddedUrl(port: number, password: string): string {
   return `postgresql://postgres:${password}@127.0.0.1:${port}/postgres`;
@@ -44,7 +47,7 @@ export async function postgresChild(
   signal: AbortSignal,
 ): Promise<ChildSpec> {
   const binaries = await findBinaries();
-  const data = join(home, "postgres");
+  const data = dataIn(home);
   const user = await postgresUser(data);
   if (existsSync(data)) await settleFormerServer(data);
   else await makeCluster(data, binaries.initdb, password, user, signal);

@@ -69,6 +69,7 @@ ${paint("bold", "nself realtime")} is ready after ${seconds} s
   anon key     ${stack.anonKey}
   service key  ${stack.serviceKey}
   database     ${placeOf(stack.databaseUrl)}
+  admin API    ${stack.url}/admin/v1/reference (the password is the service key)
 
 Next, in a second terminal:
 

@@ -10,6 +10,7 @@ import { type Keys, TokenError, verifyToken } from "../auth/tokens.ts";
 import { tuning } from "../settings/edge.ts";
 import type { Config } from "./config.ts";
 import { StackError } from "./errors.ts";
+import { dataIn } from "./postgres.ts";
 
 const kept = z.strictObject({
   jwtSecret: z.string(),
@@ -35,7 +36,7 @@ const TEN_YEARS_S = 10 * 365 * 86_400;
  * @throws StackError naming `secrets.json` when it cannot be read, or the key that would not do what it is for
  */
 export async function loadSecrets(config: Config): Promise<Secrets> {
-  const { issuedAt, ...own } = readOrMake(join(config.home, "secrets.json"));
+  const { issuedAt, ...own } = readOrMake(config);
   const jwtSecret = config.jwtSecret ?? own.jwtSecret;
   if (config.anonKey !== undefined && config.anonKey === config.serviceKey) {
     throw new StackError("REALTIME_ANON_KEY and REALTIME_SERVICE_KEY are the same: every client could do everything");
@@ -60,7 +61,8 @@ export async function loadSecrets(config: Config): Promise<Secrets> {
   };
 }
 
-function readOrMake(path: string): z.infer<typeof kept> {
+function readOrMake({ home, databaseUrl }: Config): z.infer<typeof kept> {
+  const path = join(home, "secrets.json");
   if (existsSync(path)) {
     try {
       return kept.parse(JSON.parse(readFileSync(path, "utf8")));
@@ -68,6 +70,13 @@ function readOrMake(path: string): z.infer<typeof kept> {
       // Without the cause: what zod and JSON.parse quote of the file would be secrets.
       throw new StackError(`${path} is damaged. Restore it; the embedded PostgreSQL's password is in it.`);
     }
+  }
+  const data = dataIn(home);
+  if (databaseUrl === undefined && existsSync(data)) {
+    throw new StackError(
+      `${path} is missing, and ${data} is there. Restore the file; the embedded PostgreSQL's password is in it. ` +
+        `To begin anew without what is in that database, remove ${data}.`,
+    );
   }
   const made = {
     jwtSecret: random(),

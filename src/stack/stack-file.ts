@@ -16,6 +16,8 @@ const stackFile = z.strictObject({
   databaseUrl: z.string(),
   /** The process to stop with SIGTERM; everything else of the stack is its child. */
   pid: z.int(),
+  /** The command line that it was started with, for who starts it again. */
+  args: z.array(z.string()).default([]),
 });
 export type StackFile = z.infer<typeof stackFile>;
 

@@ -17,6 +17,8 @@ export type Store = ReturnType<typeof openStore>;
 export function openStore(env: DatabaseEnv) {
   const query = openDatabase(env);
   const store = {
+    /** False: there is none by choice. */
+    hasDatabase: env.DATABASE_URL !== NO_DATABASE,
     channels: channelStore(query),
     listener: listenerStore(query),
     members: memberStore(query),
@@ -26,7 +28,7 @@ export function openStore(env: DatabaseEnv) {
     tables: tableStore(query),
     visibility: visibilityStore(query),
   };
-  if (env.DATABASE_URL !== NO_DATABASE) return store;
+  if (store.hasDatabase) return store;
   return {
     ...store,
     channels: { ...store.channels, ...nothing.channels },

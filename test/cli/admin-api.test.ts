@@ -36,7 +36,8 @@ async function problem(response: Response): Promise<{ status: number; code: stri
 }
 
 test("AC-208: only the service role comes in", async () => {
-  expect((await fetch(`${stack.url}/admin/v1/status`)).status).toBe(401);
+  const { status, detail } = await problem(await fetch(`${stack.url}/admin/v1/status`));
+  expect({ status, detail }).toEqual({ status: 401, detail: expect.stringContaining("in the header apikey") });
   for (const key of [stack.anonKey, "nonsense"]) {
     const response = await fetch(`${stack.url}/admin/v1/channels`, { headers: headers(key) });
     expect([401, 403]).toContain(response.status);
@@ -45,10 +46,13 @@ test("AC-208: only the service role comes in", async () => {
 
 test.each([
   ["no JSON", "POST", "/channels", "{not json", "JSON"],
-  ["no object", "POST", "/channels", [1], "expected object"],
-  ["an unknown key", "POST", "/channels", { name: "x", colour: 1 }, "colour"],
+  ["no object", "POST", "/channels", [1], "must be an object"],
+  ["an unknown key", "POST", "/channels", { name: "x", colour: 1 }, '"colour": not known here'],
   ["no name", "POST", "/channels", {}, "name: must be given"],
-  ["an endless name", "POST", "/channels", { name: "x".repeat(201) }, "name: "],
+  ["an endless name", "POST", "/channels", { name: "x".repeat(201) }, "name: must be at most 200 characters"],
+  ["an empty name", "POST", "/channels", { name: "" }, "name: must not be empty"],
+  ["a name that is no text", "POST", "/channels", { name: 7 }, "name: must be a text"],
+  ["too many hours", "POST", "/cleanup", { hours: 1e9 }, "hours: must be at most 876000"],
   ["a wrong type", "POST", "/channels", { name: "x", type: "secret" }, "type: must be public"],
   ["metadata that is no object", "POST", "/channels", { name: "x", metadata: [] }, "metadata: must be a JSON object"],
   [
@@ -72,7 +76,7 @@ test.each([
   ["an unknown parameter", "GET", "/channels?colour=red", undefined, "colour"],
   ["a parameter given twice", "GET", "/presence?user=a&user=b", undefined, "user: "],
   ["a bad status", "PUT", "/channels/general/presence/u", { status: "asleep" }, "status: must be online"],
-  ["no events", "POST", "/subscriptions", { table: "users", events: [] }, "events: "],
+  ["no events", "POST", "/subscriptions", { table: "users", events: [] }, "events: must not be empty"],
   ["a bad table", "POST", "/subscriptions", { table: "a.b.c" }, "not the name of a table"],
 ])("%s is a bad request, and named", async (_what, method, path, body, reason) => {
   const { status, detail } = await problem(await call(method, path, body));

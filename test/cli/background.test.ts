@@ -73,6 +73,33 @@ test("restart is another process, which knows what was there", async () => {
   expect(await nself("channel", "get", "hush")).toMatchObject({ code: 0 });
 });
 
+test("AC-183: a name that is no setting is told, with the one that it resembles, and kept in the log", async () => {
+  await nself("stop");
+  const misspelt = { ...env(), REALTIME_MAX_CONECTIONS: "5", REALTIME_COLOUR: "red" };
+  const started = await realtime(null, ["start"], { env: misspelt });
+  const told = "REALTIME_MAX_CONECTIONS is no setting and is ignored. Did you mean REALTIME_MAX_CONNECTIONS?";
+  expect(started).toMatchObject({ code: 0, stderr: expect.stringContaining(`✱ ${told}\n`) });
+  expect(started.stderr).toContain("REALTIME_COLOUR is no setting and is ignored. See npm start -- --help\n");
+  expect((await nself("logs")).stdout).toContain(told);
+});
+
+test("a restart stays on the port that start was given, until it is given another", async () => {
+  const elsewhere = await newHome();
+  const [first, second] = [await freePorts(), await freePorts()];
+  const run = (...args: string[]) => realtime(null, args, { env: { NSELF_HOME: elsewhere } });
+  try {
+    expect(await run("start", "--port", String(first))).toMatchObject({ code: 0, stderr: "" });
+    expect(await run("restart")).toMatchObject({ code: 0, stdout: expect.stringContaining(`:${first} (process `) });
+    expect(await run("restart", "--port", String(second))).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining(`:${second} (process `),
+    });
+  } finally {
+    await run("stop");
+    await rm(elsewhere, { recursive: true, force: true });
+  }
+});
+
 test("stop ends all of it; what was there is there after the next start", async () => {
   const pid = readStackFileIn(home)?.pid ?? 0;
   const children = childrenOf(pid).map((child) => child.pid);

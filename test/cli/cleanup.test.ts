@@ -81,6 +81,49 @@ test("AC-035 AC-036: from cron, in an empty environment, cleanup counts what it 
   expect(await cron("realtime", "presence", "cleanup", "300")).toMatchObject({ code: 0, stderr: "" });
 });
 
+/** Runs a command at a terminal where somebody types an answer. */
+async function atTerminal(answer: string, ...args: string[]): Promise<string> {
+  const command = [process.execPath, nselfCommand, "realtime", ...args].join(" ");
+  const child = spawn("script", ["-qec", command, "/dev/null"], { cwd: directory });
+  let shown = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    shown += text;
+  });
+  child.stdin.write(`${answer}\n`);
+  await once(child, "close");
+  return shown;
+}
+
+test.runIf(process.platform === "linux")(
+  "at a terminal, messages that would be kept for longer go only after a yes; a script is not asked",
+  async () => {
+    const kept = async () => (await json("messages", "general")).length;
+    expect(await nself("broadcast", "general", "young", "{}")).toMatchObject({ code: 0 });
+    // Whoever asks has what was sent archived first.
+    expect(await kept()).toBe(1);
+    await sql.query("update realtime.messages set sent_at = now() - interval '2 hours'");
+    expect(await atTerminal("n", "cleanup", "1")).toMatch(/older than 1 h\?.*86,400 s.*Deletion cancelled/s);
+    expect(await atTerminal("n", "broadcast", "cleanup", "1")).toContain("Deletion cancelled");
+    expect(await kept()).toBe(1);
+    expect(await atTerminal("n", "cleanup", "24")).toMatch(/✓ Old messages: 0/);
+    expect(await atTerminal("y", "cleanup", "1")).toMatch(/✓ Old messages: 1/);
+    for (const args of [
+      ["cleanup", "1"],
+      ["cleanup", "--retention", "1", "--yes"],
+      ["broadcast", "cleanup", "1", "--yes"],
+    ]) {
+      await nself("broadcast", "general", "young", "{}");
+      expect(await kept()).toBe(1);
+      await sql.query("update realtime.messages set sent_at = now() - interval '2 hours'");
+      expect(await nself(...args)).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/(Old messages|deleted): 1$/m),
+      });
+      expect(await kept()).toBe(0);
+    }
+  },
+);
+
 test("AC-033: who has been silent for the time set is offline after cleanup", async () => {
   const brief = await startStack({ env: { REALTIME_PRESENCE_TIMEOUT: "1" } });
   try {

@@ -257,6 +257,24 @@ test("AC-060: seconds that are no number, and a table that is not captured, are 
   });
 });
 
+test("where all tables are captured, one that does not exist is said not to, with the channel of that name", async () => {
+  await sql.query("create schema shop; create table shop.orders (id int primary key)");
+  await nself("subscribe", "shop.*");
+  expect(await nself("listen", "shop.nope")).toMatchObject({
+    code: 1,
+    stdout: "",
+    stderr: "✗ there is no table shop.nope that is captured\n",
+  });
+  await nself("subscribe", "public.*");
+  expect(await nself("listen", "general")).toMatchObject({
+    code: 1,
+    stdout: "",
+    stderr:
+      "✗ there is no table public.general that is captured; for the channel of that name: nself realtime listen channel:general\n",
+  });
+  await nself("unsubscribe", "public.*");
+});
+
 test("listen follows a channel, private ones too", async () => {
   await nself("channel", "create", "War Room", "private");
   const listener = await listen("channel:War Room");

@@ -124,9 +124,11 @@ test("a database that cannot be read, or is not named, is said to be", async () 
 });
 
 test("a URL that is none is said to be, with what to do, and without the password", async () => {
-  const run = await migrate("from-supabase", "--db-url", "postgresql://postgres:pa#ss@127.0.0.1:1/none");
-  expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining("%23") });
-  expect(run.stderr).not.toMatch(/pa#ss|\n +at /);
+  for (const url of ["postgresql://postgres:pa#ss@127.0.0.1:1/none", "nonsense", "https://db.example.com/pa#ss"]) {
+    const run = await migrate("from-supabase", "--db-url", url);
+    expect(run).toMatchObject({ code: 2, stdout: "", stderr: expect.stringMatching(/such as postgresql:.*%23/) });
+    expect(run.stderr).not.toMatch(/pa#ss|\n +at /);
+  }
 });
 
 test("more topics than are read are said to be more", async () => {

@@ -141,6 +141,12 @@ test("AC-150 AC-151: offline sets one channel, or all of a user's", async () => 
   expect(await statuses()).toEqual({ general: "online", team: "offline", game: "online" });
   expect(await nself("offline", "eve")).toMatchObject({ code: 0, stdout: expect.stringContaining("(2 channels)") });
   expect(await statuses()).toEqual({ general: "offline", team: "offline", game: "offline" });
+  expect(await nself("offline", "nobody-of-us")).toMatchObject({
+    code: 0,
+    stdout: "",
+    stderr: expect.stringContaining("nothing changed: nobody-of-us was online in no channel"),
+  });
+  expect(await nself("get", "nobody-of-us")).toMatchObject({ code: 0, stdout: "nobody-of-us was seen nowhere\n" });
   expect(await nself("offline", "nobody")).toMatchObject({ code: 0 });
 });
 

@@ -35,6 +35,14 @@ test("AC-163 AC-164 AC-165: the blocks, the connections of now and the most ther
   await eventually(async () => expect((await stats()).connections).toMatchObject({ active: 1, peak_24h: 3 }), 20_000);
 });
 
+test("as a table and as CSV there is a row for each number", async () => {
+  const [table, csv] = [await nself("stats", "--format", "table"), await nself("stats", "--format", "csv")];
+  expect(table.stdout).toMatch(/^ block +\| figure +\| value\n[-+]+\n connections +\| active +\| \d+\n/);
+  for (const line of table.stdout.trimEnd().split("\n")) expect(line.length).toBeLessThan(80);
+  expect(csv.stdout).toMatch(/^block,figure,value\r\nconnections,active,\d+\r\n/);
+  expect(csv.stdout).toMatch(/^broadcasts,total_messages,\d+\r$/m);
+});
+
 test("AC-166 AC-168 AC-169: each delivery is counted, and how long it took", async () => {
   const { messages_24h: before, connections: quiet } = await stats();
   expect(quiet.average_latency_ms).toBeNull();

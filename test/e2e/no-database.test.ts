@@ -118,6 +118,13 @@ describe("DATABASE_URL=none", () => {
     keeper.close();
   });
 
+  test("a name that nobody uses is not advised to be registered", async () => {
+    const { code, stderr } = await nself("presence", "get", "ann", "nobody-uses-this");
+    expect(code).toBe(1);
+    expect(stderr).toContain("once somebody joins it (`nself realtime listen channel:<name>`)");
+    expect(stderr).not.toContain("channel create");
+  });
+
   test("AC-237: what a database is needed for is refused with the reason", async () => {
     for (const command of ["channel create team private", "subscribe public.todos", "init"]) {
       expect(await nself(...command.split(" "))).toMatchObject({

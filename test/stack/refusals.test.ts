@@ -2,7 +2,7 @@
 
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { rm, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { SignJWT } from "jose";
@@ -110,7 +110,7 @@ test("a name that is no setting is told, whatever comes after", async () => {
     REALTIME_GATEWAY: "3",
     REALTIME_HOST: "192.0.2.1",
   });
-  expect(logs).toContain("REALTIME_GATEWAY is no setting and is ignored");
+  expect(logs).toContain("REALTIME_GATEWAY is no setting and is ignored. Did you mean REALTIME_GATEWAYS?");
 });
 
 test.runIf(existsSync("/proc/self"))(
@@ -161,6 +161,14 @@ test("a damaged secrets file is named, not overwritten and not quoted", async ()
   expect(code).toBe(1);
   expect(logs).toContain(join(home, "secrets.json"));
   expect(logs).not.toContain("half a sec");
+});
+
+test("a secrets file that is gone is named at once, where the database that it opens is still there", async () => {
+  await mkdir(join(home, "postgres"));
+  const { code, logs } = await startAndFail({ REALTIME_PORT: String(await freePorts()) });
+  expect(code).toBe(1);
+  expect(logs).toContain(`${join(home, "secrets.json")} is missing, and ${join(home, "postgres")} is there`);
+  expect(existsSync(join(home, "secrets.json"))).toBe(false);
 });
 
 function token(role: string, secret: string): Promise<string> {

@@ -29,7 +29,16 @@ describe("a running stack", () => {
   test("writes the stack file with exactly the documented entries, for its owner alone", async () => {
     const path = join(home, "stack.json");
     const content = JSON.parse(await readFile(path, "utf8"));
-    expect(Object.keys(content)).toEqual(["url", "port", "anonKey", "serviceKey", "jwtSecret", "databaseUrl", "pid"]);
+    expect(Object.keys(content)).toEqual([
+      "url",
+      "port",
+      "anonKey",
+      "serviceKey",
+      "jwtSecret",
+      "databaseUrl",
+      "pid",
+      "args",
+    ]);
     expect(content.url).toBe(`http://127.0.0.1:${content.port}`);
     expect((await stat(path)).mode & 0o777).toBe(0o600);
     expect((await stat(join(home, "secrets.json"))).mode & 0o777).toBe(0o600);
@@ -51,6 +60,7 @@ describe("a running stack", () => {
     expect(stack.logs()).toContain(stack.url);
     expect(stack.logs()).toContain(stack.anonKey);
     expect(stack.logs()).toContain(stack.serviceKey);
+    expect(stack.logs()).toContain(`${stack.url}/admin/v1/reference`);
     expect(stack.logs().match(/^ {2}(npx|npm) .+$/gm)).toHaveLength(3);
     expect(stack.logs()).not.toContain("\x1b");
   });

@@ -33,3 +33,10 @@ test("CSV quotes what needs it and keeps times whole", () => {
     'text,sent_at,n,none\r\n"say ""hi"", twice",2026-01-30T10:30:00.000Z,3,\r\n',
   );
 });
+
+test("a payload is shown as the JSON that it is", () => {
+  const rows = [[[1]], ["1"], [1], [null], [{ a: "b" }]];
+  const cells = ["[1]", '"1"', "1", "null", '{"a":"b"}'];
+  expect(table(["payload"], rows).slice(2)).toEqual(cells.map((cell) => ` ${cell}`));
+  expect(csv(["payload"], rows, "\n")).toBe('payload\n[1]\n"""1"""\n1\nnull\n"{""a"":""b""}"\n');
+});

@@ -76,3 +76,24 @@ function leavesOf(command: Command, path: string): string[] {
     return child.commands.length > 0 ? leavesOf(child, name) : [name];
   });
 }
+
+test("a reader learns where the key goes, what the server reads of metadata, and how long a page is", () => {
+  expect(document.info.description).toMatch(/in the header `apikey` or as `authorization: Bearer <key>`/);
+  const body = document.paths["/channels"]?.post?.requestBody?.content["application/json"]?.schema;
+  expect(body).toMatchObject({
+    properties: {
+      metadata: {
+        type: "object",
+        additionalProperties: {},
+        properties: {
+          max_members: { type: "integer", minimum: 1 },
+          invite_only: { type: "boolean" },
+          limits: { properties: { messages_per_minute: { type: "integer" }, replay: { maximum: 1_000 } } },
+        },
+      },
+    },
+  });
+  const limitOf = (path: string) => document.paths[path]?.get?.parameters.find(({ name }) => name === "limit");
+  expect(limitOf("/channels")?.description).toBe("Rows of the page; left out: 10000.");
+  expect(limitOf("/channels/{channel}/messages")?.description).toMatch(/left out: 50, or 1000 with `since`/);
+});

@@ -3,7 +3,7 @@ import { Argument, type Command } from "commander";
 import { confirm, jsonObject, type ReadOptions, reading, text } from "../arguments.ts";
 import { heading, line, list, show, success, warning } from "../output.ts";
 import { admin, answer, rows, segment } from "../server.ts";
-import { count, stamp } from "../time.ts";
+import { count, some, stamp } from "../time.ts";
 import { memberCommands } from "./member.ts";
 
 const TYPES = ["public", "private", "presence", "direct"] as const;
@@ -80,7 +80,7 @@ async function listChannels(
         value.map(({ slug, type, members, online }) => [
           slug,
           type,
-          type === "presence" ? `${count(online)} online` : `${count(members)} members`,
+          type === "presence" ? `${count(online)} online` : some(members, "member"),
         ]),
         [15, 10],
       );

@@ -1,7 +1,7 @@
 // The command cleanup: what is old or left over goes.
 import { type Command, InvalidArgumentError } from "commander";
-import { type ReadOptions, reading } from "../arguments.ts";
-import { show, success } from "../output.ts";
+import { confirm, type ReadOptions, reading } from "../arguments.ts";
+import { line, show, success } from "../output.ts";
 import { admin, answer } from "../server.ts";
 import { count } from "../time.ts";
 
@@ -14,7 +14,8 @@ export function cleanupCommand(realtime: Command): void {
       .argument("[hours]", "age from which messages are old (default: REALTIME_MESSAGE_TTL)", (value) =>
         value === "json" ? value : wholeHours(value),
       )
-      .option("--retention <hours>", "the same", wholeHours),
+      .option("--retention <hours>", "the same", wholeHours)
+      .option("-y, --yes", "do not ask, as at a terminal for hours fewer than REALTIME_MESSAGE_TTL"),
   ).action(cleanup);
 }
 
@@ -26,9 +27,10 @@ function wholeHours(value: string): string {
 async function cleanup(
   given: string | undefined,
   _json: unknown,
-  { format, retention }: ReadOptions & { retention?: string },
+  { format, retention, yes }: ReadOptions & { retention?: string; yes?: true },
 ): Promise<void> {
   const hours = given ?? retention;
+  if (hours !== undefined && !yes && !(await agreed(Number(hours)))) return;
   const value = await answer(admin().cleanup.$post({ json: hours === undefined ? {} : { hours: Number(hours) } }));
   show(format, {
     value,
@@ -40,4 +42,18 @@ async function cleanup(
       success(`Orphaned subscriptions: ${count(value.orphaned_subscriptions)}`);
     },
   });
+}
+
+/**
+ * Whether messages older than so many hours may go. Whoever is at a terminal is asked where they would be kept for longer;
+ * a script has nobody to ask, and means it.
+ */
+export async function agreed(hours: number): Promise<boolean> {
+  if (!process.stdin.isTTY) return true;
+  const { message_ttl_seconds: ttl } = (await answer(admin().status.$get())).limits;
+  if (hours * 3_600 >= ttl) return true;
+  const kept = `They are kept for ${count(ttl)} s (REALTIME_MESSAGE_TTL).`;
+  if (await confirm(`Delete the messages of all channels that are older than ${count(hours)} h? ${kept}`)) return true;
+  line("Deletion cancelled");
+  return false;
 }

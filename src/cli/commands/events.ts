@@ -4,6 +4,7 @@ import { positive, type ReadOptions, reading, text } from "../arguments.ts";
 import { type Format, heading, line, list, show, success } from "../output.ts";
 import { admin, answer, rows, segment } from "../server.ts";
 import { count } from "../time.ts";
+import { agreed } from "./cleanup.ts";
 
 const DEFAULT_HOURS = "24";
 
@@ -72,8 +73,9 @@ export async function showStatistics(channel: string, format: Format): Promise<v
   });
 }
 
-/** Deletes the messages of all channels that are older than so many hours. */
-export async function deleteOlder(hours: number): Promise<void> {
+/** Deletes the messages of all channels that are older than so many hours, at a terminal once that is agreed to. */
+export async function deleteOlder(hours: number, yes = false): Promise<void> {
+  if (!yes && !(await agreed(hours))) return;
   const { deleted } = await answer(admin().messages.cleanup.$post({ json: { hours } }));
   success(`Messages deleted: ${count(deleted)}`);
 }

@@ -73,7 +73,11 @@ async function listen(
       progress(limit === 0 ? "until Ctrl+C" : `for ${limit} s`, process.stderr);
     };
     const message = (message: Followed) => target.show(format, message);
-    await follow(server, target.topic, { joined, message, notice: warning }, end.signal);
+    await follow(server, target.topic, { joined, message, notice: warning }, end.signal).catch((error: unknown) => {
+      // All tables of its schema are captured, and it is none of them.
+      if (!(error instanceof CliError) || error.code !== "TableNotCaptured") throw error;
+      throw new CliError(`there is no table ${target.label} that is captured${channelHint(name)}`);
+    });
   } finally {
     clearTimeout(timer);
     process.off("SIGINT", stop);
@@ -95,11 +99,15 @@ async function tableTarget(server: Server, name: string): Promise<Target> {
     spellings.find(({ schema, table }) => captured.has(`${schema}.${table}`)) ??
     spellings.find(({ schema }) => captured.has(`${schema}.*`));
   if (found === undefined) {
-    const channel = name.includes(".") ? "" : `; for the channel of that name: nself realtime listen ${CHANNEL}${name}`;
-    throw new CliError(`${name} is not captured; run: nself realtime subscribe ${name}${channel}`);
+    throw new CliError(`${name} is not captured; run: nself realtime subscribe ${name}${channelHint(name)}`);
   }
   const topic = wireTopic(feedTopic(feedName(found.schema, found.table)));
   return { label: `${found.schema}.${found.table}`, topic, show: showChange };
+}
+
+/** A name without a schema may have been meant as a channel's. */
+function channelHint(name: string): string {
+  return name.includes(".") ? "" : `; for the channel of that name: nself realtime listen ${CHANNEL}${name}`;
 }
 
 /** Reads `schema.table`, or `table` of schema public; a part may be quoted as in SQL. */

@@ -23,6 +23,7 @@ export function messageCommands(realtime: Command): void {
     .argument("[sender]", "id of the user who sends it", text)
     .addHelpText("after", "\n`broadcast cleanup <hours>` deletes the messages of all channels that are older.")
     .option("--json", "show what was sent as JSON")
+    .option("-y, --yes", "with cleanup: do not ask")
     .action(broadcast);
   reading(
     realtime
@@ -49,11 +50,11 @@ async function broadcast(
   event: string | undefined,
   payload: string | undefined,
   sender: string | undefined,
-  { json }: { json?: true },
+  { json, yes }: { json?: true; yes?: true },
 ): Promise<void> {
   if (event === undefined) return showStatistics(channel, json ? "json" : "text");
   if (payload === undefined) {
-    if (channel === "cleanup" && /^\d+$/.test(event)) return deleteOlder(Number(event));
+    if (channel === "cleanup" && /^\d+$/.test(event)) return deleteOlder(Number(event), yes);
     throw new CliError("missing required argument 'payload'", { exit: EXIT.usage });
   }
   const pending = admin().channels[":channel"].messages.$post({

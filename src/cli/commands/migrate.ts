@@ -1,6 +1,7 @@
 // The command migrate: takes over what another realtime server of the same kind was told.
 import { Argument, type Command } from "commander";
 import type { Client } from "pg";
+import { databaseError, databaseUrl } from "../../settings/values.ts";
 import { CliError, EXIT, ToldError } from "../errors.ts";
 import { heading, line, progress, success, warning } from "../output.ts";
 import { admin, answer, findServer, rows } from "../server.ts";
@@ -66,6 +67,12 @@ async function fromSupabase({ dbUrl = process.env.SUPABASE_DB_URL, dryRun }: Opt
       {
         exit: EXIT.usage,
       },
+    );
+  }
+  if (!databaseUrl.safeParse(dbUrl).success) {
+    throw new CliError(
+      `the URL of the Supabase database ${databaseError}; in a password, write # as %23, / as %2F, ? as %3F and % as %25`,
+      { exit: EXIT.usage },
     );
   }
   const plan = await readPlan(dbUrl);
@@ -158,9 +165,6 @@ async function readPlan(url: string): Promise<Plan> {
 
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if ("code" in error && error.code === "ERR_INVALID_URL") {
-    return "its URL is none; in a password, write # as %23, / as %2F, ? as %3F and % as %25";
-  }
   return error.message || error.name;
 }
 

@@ -1,9 +1,9 @@
 // Commands on presence: presence track, get, online, count.
 import { Argument, type Command } from "commander";
 import { jsonObject, positive, type ReadOptions, reading, text } from "../arguments.ts";
-import { heading, line, list, show, success } from "../output.ts";
+import { heading, line, list, show, success, warning } from "../output.ts";
 import { admin, answer, rows, segment } from "../server.ts";
-import { ago, count, lastSeen } from "../time.ts";
+import { ago, count, lastSeen, some } from "../time.ts";
 
 const STATUSES = ["online", "away", "offline"] as const;
 type Status = (typeof STATUSES)[number];
@@ -57,7 +57,8 @@ export function presenceCommands(realtime: Command): void {
 async function offline(user: string, channel: string | undefined): Promise<void> {
   if (channel !== undefined) return track(user, channel, "offline", undefined);
   const { channels } = await answer(admin().presence[":user"].$delete({ param: { user: segment(user) } }));
-  success(`${user} is offline (${count(channels)} ${channels === 1 ? "channel" : "channels"})`);
+  if (channels === 0) return warning(`nothing changed: ${user} was online in no channel without an open socket`);
+  success(`${user} is offline (${some(channels, "channel")})`);
 }
 
 async function stats(_json: unknown, { format }: ReadOptions): Promise<void> {
@@ -117,6 +118,7 @@ async function get(user: string, channel: string | undefined, _json: unknown, { 
     value,
     keys: ["user_id", "channel", "status", "metadata", "last_seen_at", "seconds_since_seen"],
     text: () => {
+      if (value.length === 0) return line(`${user} was seen nowhere`);
       heading(`Presence: ${user}`);
       line();
       list(

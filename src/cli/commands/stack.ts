@@ -6,7 +6,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { logPath } from "../../stack/log-file.ts";
 import { positive } from "../arguments.ts";
 import { CliError, EXIT } from "../errors.ts";
-import { line, progress } from "../output.ts";
+import { line, progress, warning } from "../output.ts";
 import { waiting } from "../spinner.ts";
 
 const DEFAULT_LINES = 50;
@@ -25,7 +25,7 @@ export function stackCommands(realtime: Command): void {
   realtime.command("stop").description("stop what runs on this machine, and wait until it is gone").action(stop);
   realtime
     .command("restart")
-    .description("stop and start again; without --port the settings say where")
+    .description("stop and start again; without --port, on the port that start was given, else where the settings say")
     .option(...port)
     .action(restart);
   realtime
@@ -54,6 +54,10 @@ async function stack<T>(work: (background: typeof import("../../stack/background
 }
 
 function start({ port }: { port?: string }): Promise<void> {
+  return startWith(port === undefined ? [] : ["--port", port]);
+}
+
+function startWith(args: string[]): Promise<void> {
   return stack(async ({ homeOf, runningIn, startStack }) => {
     const home = homeOf();
     const running = runningIn(home);
@@ -61,8 +65,9 @@ function start({ port }: { port?: string }): Promise<void> {
       progress(`It runs already: ${running.url ?? "still starting"} (process ${running.pid})`);
       return;
     }
-    const args = port === undefined ? [] : ["--port", port];
-    await waiting("Starting PostgreSQL, the listener and the edge...", () => startStack(home, args), ready);
+    const start = () => startStack(home, args);
+    const { warnings } = await waiting("Starting...", start, ready);
+    for (const text of warnings) warning(text);
   });
 }
 
@@ -85,9 +90,10 @@ function stop(): Promise<void> {
   });
 }
 
-async function restart(options: { port?: string }): Promise<void> {
+async function restart({ port }: { port?: string }): Promise<void> {
+  const before = await stack(async ({ homeOf, runningIn }) => runningIn(homeOf())?.args ?? []);
   await stop();
-  await start(options);
+  await startWith(port === undefined ? before : ["--port", port]);
 }
 
 async function logs({ follow, lines }: { follow?: boolean; lines?: string }): Promise<void> {

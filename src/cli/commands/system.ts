@@ -6,7 +6,7 @@ import { CliError, ToldError } from "../errors.ts";
 import { asTyped, bad, heading, line, list, show, success, warning } from "../output.ts";
 import { admin, answer, findServer, rows, type Server } from "../server.ts";
 import { waiting } from "../spinner.ts";
-import { ago, count, secondsSince } from "../time.ts";
+import { ago, count, secondsSince, some } from "../time.ts";
 
 /** Adds init, status and connections. */
 export function systemCommands(realtime: Command): void {
@@ -140,11 +140,6 @@ async function ask() {
     if (!(error instanceof CliError) || (error.code !== "no_server" && error.code !== "server_away")) throw error;
     return { server, away: error };
   }
-}
-
-/** `1 channel`, `1,203 channels`. */
-function some(number: number, noun: string): string {
-  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 function label(name: string): string {

@@ -15,15 +15,15 @@ export type Place = readonly (string | number)[];
 
 const places = z.array(z.union([z.string(), z.number()]));
 
-/** The fields with which a query asks for a page. */
-export function pageFields(most: number) {
+/** The fields with which a query asks for a page; `usual` says how many rows it has when nobody says. */
+export function pageFields(most: number, usual = `${most}`) {
   return {
     limit: z
       .string()
       .refine((text) => /^[1-9]\d*$/.test(text) && Number(text) <= most, {
         error: `must be a whole number from 1 to ${most}`,
       })
-      .meta({ type: "integer", minimum: 1, maximum: most, description: "Rows of the page." })
+      .meta({ type: "integer", minimum: 1, maximum: most, description: `Rows of the page; left out: ${usual}.` })
       .optional(),
     cursor: z
       .string()

@@ -2,8 +2,10 @@
 import { validator } from "hono/validator";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
+import { mostOf } from "../../protocol/limits.ts";
 import { saying } from "./operation.ts";
 import { Problem } from "./problem.ts";
+import { inWords } from "./words.ts";
 
 /** Longest channel name, reference, user id and event name, in UTF-16 units: each is part of a topic, a row or a frame. */
 export const MAX_NAME_LENGTH = 200;
@@ -25,11 +27,31 @@ export const metadata = z
     error: `must not be larger than ${MAX_METADATA_BYTES} bytes of JSON`,
   });
 
+const perMinute = { type: "integer", minimum: 0, maximum: mostOf.perMinute };
+const upTo = (maximum: number) => ({ type: "integer", minimum: 1, maximum });
+/** JSON Schema of what the server reads of a channel's metadata (`protocol/limits.ts`). */
+const readOfMetadata = {
+  max_members: { type: "integer", minimum: 1, description: "How many members it takes." },
+  invite_only: { type: "boolean", description: "Nobody becomes a member of a presence channel by joining it." },
+  limits: {
+    type: "object",
+    description: "The channel's own limits, in place of the settings.",
+    properties: {
+      messages_per_minute: perMinute,
+      presence_per_minute: perMinute,
+      payload_bytes: upTo(mostOf.payloadBytes),
+      presence_bytes: upTo(mostOf.presenceBytes),
+      replay: upTo(mostOf.replay),
+    },
+  },
+};
+
 /** That of a channel: what the server itself reads of it must make sense. */
-export const channelMetadata = metadata.refine(
-  ({ max_members: most }) => most === undefined || (Number.isSafeInteger(most) && Number(most) >= 1),
-  { error: "max_members must be a whole number from 1 on" },
-);
+export const channelMetadata = metadata
+  .refine(({ max_members: most }) => most === undefined || (Number.isSafeInteger(most) && Number(most) >= 1), {
+    error: "max_members must be a whole number from 1 on",
+  })
+  .meta({ description: "Your own, but for what the server reads of it.", properties: readOfMetadata });
 
 /** An age in hours; the most is a hundred years, older than any message. */
 export const ageHours = z.number().int().min(0).max(876_000);
@@ -69,9 +91,7 @@ export const userPath = path(z.object({ user: userId }));
 
 /** Parses what was given. Throws `invalid_request` that names what is wrong. */
 export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
-  const result = schema.safeParse(value, {
-    error: ({ input }) => (input === undefined ? "must be given" : undefined),
-  });
+  const result = schema.safeParse(value, { error: inWords });
   if (result.success) return result.data;
   const reasons = result.error.issues.map(({ path, message }) =>
     path.length === 0 ? message : `${path.join(".")}: ${message}`,

@@ -36,7 +36,7 @@ const range = z.strictObject({
         "Oldest first from this time on: ISO 8601, unix seconds (10 digits) or milliseconds (13). Left out: newest first.",
     })
     .optional(),
-  ...pageFields(MAX_LIMIT),
+  ...pageFields(MAX_LIMIT, `${DEFAULT_LIMIT}, or ${MAX_LIMIT} with \`since\``),
 });
 
 const sent = z

@@ -57,10 +57,12 @@ export async function findRoom(
     const object = ports.channel(roomObject(topic.sub, false));
     if (await isUsed(ports, topic.sub, object)) return { registered, object };
   }
+  const advice = ports.store.hasDatabase
+    ? "make it with `nself realtime channel create`"
+    : "it is there once somebody joins it (`nself realtime listen channel:<name>`)";
   throw new Problem(
     "not_found",
-    `there is no channel "${reference}", and nobody uses an open one of that name; ` +
-      "make it with `nself realtime channel create`",
+    `there is no channel "${reference}", and nobody uses an open one of that name; ${advice}`,
   );
 }
 

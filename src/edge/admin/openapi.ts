@@ -66,7 +66,8 @@ const ALWAYS: readonly ProblemCode[] = [
 const OF_BODIES: readonly ProblemCode[] = ["too_large"];
 const OF_KEYS: readonly ProblemCode[] = ["under_way", "key_reused"];
 
-const DESCRIPTION = `Every command of \`nself realtime\` is one call of this API. It needs a key of the role \`service_role\`.
+const DESCRIPTION = `Every command of \`nself realtime\` is one call of this API. It needs a key of the role \`service_role\`,
+in the header \`apikey\` or as \`authorization: Bearer <key>\`. A browser that reads the reference asks for it as the password.
 
 Lists come in pages: \`limit\` says how long a page is at most, and while there are more the header \`${NEXT_HEADER}\` has the
 \`cursor\` of the next. Errors are problem documents (RFC 9457); a program tests their \`code\`. A write that is sent again

@@ -29,6 +29,7 @@ const common = z.object({
     heartbeat_seconds: count,
     reconnect_ms: count,
     idle_seconds: count,
+    message_ttl_seconds: count,
   }),
 });
 const parked = z.object({
@@ -98,6 +99,7 @@ export const status = new Hono<AdminEnv>()
         heartbeat_seconds: settings.REALTIME_HEARTBEAT_INTERVAL,
         reconnect_ms: settings.REALTIME_RECONNECT_DELAY,
         idle_seconds: limitsFrom(settings).idleMs / 1_000,
+        message_ttl_seconds: settings.REALTIME_MESSAGE_TTL,
       },
     };
     return c.json(view);

@@ -14,13 +14,22 @@ import { channelMetadata, name, parse } from "../admin/input.ts";
 import { Problem, problemOf } from "../admin/problem.ts";
 import type { Moderator, Unmoderated } from "./rpc.ts";
 
-const act = z.discriminatedUnion("event", [
-  z.object({ event: z.literal("delete_message"), payload: z.object({ id: z.guid() }) }),
-  z.object({ event: z.literal("remove_member"), payload: z.object({ user: name }) }),
-  z.object({ event: z.literal("set_role"), payload: z.object({ user: name, role: z.enum(MEMBER_ROLES) }) }),
-  z.object({ event: z.literal("set_metadata"), payload: z.object({ metadata: channelMetadata }) }),
-  z.object({ event: z.literal("delete_channel") }),
-]);
+const act = z.discriminatedUnion(
+  "event",
+  [
+    z.object({ event: z.literal("delete_message"), payload: z.object({ id: z.guid() }) }),
+    z.object({ event: z.literal("remove_member"), payload: z.object({ user: name }) }),
+    z.object({ event: z.literal("set_role"), payload: z.object({ user: name, role: z.enum(MEMBER_ROLES) }) }),
+    z.object({ event: z.literal("set_metadata"), payload: z.object({ metadata: channelMetadata }) }),
+    z.object({ event: z.literal("delete_channel") }),
+  ],
+  {
+    error: ({ code }) =>
+      code === "invalid_union"
+        ? "must be delete_message, remove_member, set_role, set_metadata or delete_channel"
+        : undefined,
+  },
+);
 type Act = z.infer<typeof act>;
 
 /**
