@@ -74,5 +74,25 @@ test("AC-079: a full channel takes nobody more, by command or by SQL, and keeps 
   await Promise.all([sql.end(), other.end()]);
   expect((await members("support")).length).toBe(2);
   expect((await members("duo")).length).toBe(2);
-  expect(await nself("create", "odd", "private", '{"max_members": "ten"}')).toMatchObject({ code: 2, stdout: "" });
+});
+
+test.each([
+  ['{"max_members": "ten"}', "metadata.max_members: must be a whole number from 1 on"],
+  ['{"invite_only": "yes"}', "metadata.invite_only: must be true or false"],
+  ['{"limits": 5}', "metadata.limits: must be a JSON object"],
+  ['{"limits": {"messages_per_minut": 9}}', "metadata.limits: knows messages_per_minute, presence_per_minute, "],
+  ['{"limits": {"messages_per_minute": "x"}}', "metadata.limits.messages_per_minute: must be a whole number from 0 to"],
+  ['{"limits": {"payload_bytes": 0}}', "metadata.limits.payload_bytes: must be a whole number from 1 to 10000000"],
+])("metadata of a channel that make no sense are refused: %s", async (metadata, reason) => {
+  expect(await nself("create", "odd", "private", metadata)).toMatchObject({
+    code: 2,
+    stdout: "",
+    stderr: expect.stringContaining(reason),
+  });
+});
+
+test("metadata of a channel that make sense are kept, with what is the application's own", async () => {
+  const metadata = { max_members: 3, invite_only: false, limits: { replay: 5 }, limit: "mine" };
+  await nself("create", "even", "private", JSON.stringify(metadata));
+  expect(JSON.parse((await nself("get", "even", "--json")).stdout)).toMatchObject({ metadata });
 });

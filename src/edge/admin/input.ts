@@ -2,6 +2,7 @@
 import { validator } from "hono/validator";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
+import { channelLimits } from "../../protocol/limits.ts";
 import { saying } from "./operation.ts";
 import { Problem } from "./problem.ts";
 
@@ -25,11 +26,22 @@ export const metadata = z
     error: `must not be larger than ${MAX_METADATA_BYTES} bytes of JSON`,
   });
 
+const NO_MOST = "must be a whole number from 1 on";
+
 /** That of a channel: what the server itself reads of it must make sense. */
-export const channelMetadata = metadata.refine(
-  ({ max_members: most }) => most === undefined || (Number.isSafeInteger(most) && Number(most) >= 1),
-  { error: "max_members must be a whole number from 1 on" },
-);
+export const channelMetadata = metadata
+  .pipe(
+    z.looseObject({
+      max_members: z.int({ error: NO_MOST }).min(1, { error: NO_MOST }).optional(),
+      invite_only: z.boolean({ error: "must be true or false" }).optional(),
+      limits: channelLimits.optional(),
+    }),
+  )
+  .meta({
+    description:
+      "A JSON object of your own. Of it the server reads `max_members` (a whole number), `invite_only` (true or false) " +
+      `and \`limits\` (${Object.keys(channelLimits.shape).join(", ")}; whole numbers).`,
+  });
 
 /** An age in hours; the most is a hundred years, older than any message. */
 export const ageHours = z.number().int().min(0).max(876_000);
