@@ -21,7 +21,7 @@ export function controlCommands(realtime: Command): void {
     .action(disconnect);
   realtime
     .command("kick")
-    .description("end all connections of a user, or put them out of one channel")
+    .description("end all connections of a user and what they joined on others', or put them out of one channel")
     .argument("<user>", "id of the user", text)
     .argument("[channel]", "slug, id or name (default: everywhere)", text)
     .option("--reason <text>", "what they are told", text)
@@ -73,8 +73,13 @@ async function disconnect(connection: string): Promise<void> {
 
 async function kick(user: string, channel: string | undefined, { reason }: { reason?: string }): Promise<void> {
   const json = { ...(channel === undefined ? {} : { channel }), ...(reason === undefined ? {} : { reason }) };
-  const { connections } = await answer(admin().users[":user"].kick.$post({ param: { user: segment(user) }, json }));
-  success(`Kicked: ${user} (${count(connections)} ${connections === 1 ? "connection" : "connections"})`);
+  const kicked = await answer(admin().users[":user"].kick.$post({ param: { user: segment(user) }, json }));
+  const ended = `${count(kicked.connections)} ${kicked.connections === 1 ? "connection" : "connections"}`;
+  const done = [
+    ...(kicked.connections > 0 || kicked.channels.length === 0 ? [ended] : []),
+    ...(kicked.channels.length > 0 ? [`put out of ${kicked.channels.join(", ")}`] : []),
+  ];
+  success(`Kicked: ${user} (${done.join(", ")})`);
 }
 
 async function ban(user: string, channel: string | undefined, given: Terms): Promise<void> {

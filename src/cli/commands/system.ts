@@ -168,9 +168,9 @@ async function connections(_json: unknown, { format }: ReadOptions): Promise<voi
         process.stderr.write(`${title}\n`);
       }
       list(
-        value.map(({ connection_id, user_id, channels, connected_at }) => [
+        value.map(({ connection_id, users, channels, connected_at }) => [
           connection_id,
-          user_id ?? "-",
+          users.join(", ") || "-",
           channels.join(", "),
           `Connected ${ago(secondsSince(connected_at))}`,
         ]),

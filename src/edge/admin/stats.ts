@@ -54,7 +54,7 @@ export const stats = new Hono<AdminEnv>().get("/stats", show, async (c) => {
   const { channels, broadcasts, tables } = stored.store === "ready" ? stored : unknown;
   const presence = countByStatus(entries);
   const beats = new Set([
-    ...open.flatMap(({ user, lastSeen }) => (user !== null && secondsSince(lastSeen) < BEAT_SECONDS ? [user] : [])),
+    ...open.flatMap(({ users, lastSeen }) => (secondsSince(lastSeen) < BEAT_SECONDS ? users : [])),
     ...entries.flatMap(({ key, status, lastSeen }) =>
       status !== "offline" && secondsSince(lastSeen) < BEAT_SECONDS ? [key] : [],
     ),
