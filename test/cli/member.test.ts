@@ -21,8 +21,8 @@ test("AC-099 AC-100 AC-101 AC-105: members are added once, listed with their sta
   await realtime(stack, ["presence", "track", "user-123", "town", "away", '{"name": "Ann Lee"}']);
   const { stdout } = await nself("members", "town");
   expect(stdout).toMatch(/^Members of #town \(2\):\n\n/);
-  expect(stdout).toMatch(/^ {2}user-123 +Ann Lee +away$/m);
-  expect(stdout).toMatch(/^ {2}silent +- +offline$/m);
+  expect(stdout).toMatch(/^ {2}user-123 +Ann Lee +away +member$/m);
+  expect(stdout).toMatch(/^ {2}silent +\(no name\) +offline +member$/m);
   expect((await members("town")).map(({ user_id }: Record<string, string>) => user_id)).toEqual(["silent", "user-123"]);
   expect(await nself("leave", "town", "user-123")).toMatchObject({
     code: 0,

@@ -42,8 +42,8 @@ export function controlCommands(realtime: Command): void {
   reading(
     realtime
       .command("bans")
-      .description("list who is banned, and which tokens were revoked")
-      .argument("[channel]", "slug, id or name (default: everywhere)", text),
+      .description("list who is banned everywhere and which tokens were revoked, or who is banned from one channel")
+      .argument("[channel]", "slug, id or name (default: those that hold everywhere)", text),
   ).action(bans);
   terms(
     realtime
@@ -111,12 +111,16 @@ async function bans(channel: string | undefined, _json: unknown, { format }: Rea
     value,
     keys: ["kind", "id", "until", "reason"],
     text: () => {
-      heading(`Bans: ${count(value.length)}`);
+      heading(channel === undefined ? `Bans: ${count(value.length)}` : `Bans from ${channel}: ${count(value.length)}`);
       line();
       list(
         value.map(({ kind, id, until, reason }) => [kind, id, end(until), reason ?? ""]),
         [5, 13],
       );
+      if (channel === undefined) {
+        line();
+        line("These hold everywhere. Who is banned from one channel alone: bans <channel>");
+      }
     },
   });
 }

@@ -103,7 +103,7 @@ async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
       } else {
         bad(state.store === "not_initialised" ? NOT_INITIALISED : "PostgreSQL not reachable");
       }
-      success(some(state.active_subscriptions, "active subscription"));
+      success(`${some(state.active_subscriptions, "active subscription")} of clients to row changes`);
       success("Presence tracking enabled");
       if (state.store === "ready") for (const alarm of state.row_changes.alarms) bad(`Row changes: ${alarm}`);
       line();

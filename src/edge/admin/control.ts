@@ -82,6 +82,8 @@ const operations = {
     id: "listBans",
     tag: "Control",
     summary: "List who is banned, and which tokens were revoked",
+    description:
+      "Those that hold everywhere; with `channel` those of this channel alone, which it keeps itself and no list has.",
     answers: { 200: z.array(answers.block) },
     commands: ["bans"],
   }),
