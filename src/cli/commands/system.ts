@@ -101,7 +101,7 @@ async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
       } else if (state.store === "none") {
         success("Open channels only: there is no database (DATABASE_URL=none)");
       } else {
-        bad(state.store === "not_initialised" ? NOT_INITIALISED : "PostgreSQL not reachable");
+        bad(state.store === "not_initialised" ? NOT_INITIALISED : "PostgreSQL not reachable from the server");
       }
       success(`${some(state.active_subscriptions, "active subscription")} of clients to row changes`);
       success("Presence tracking enabled");
