@@ -41,23 +41,37 @@ export function disconnect(gateway: Gateway, id: string): boolean {
   return true;
 }
 
-/** Ends a user's sockets, or puts them out of one channel (by its name); answers how many sockets that were. */
-export function kick(gateway: Gateway, user: string, channel: string | undefined, reason: string): number {
-  let count = 0;
+/** What a kick has come to: how many sockets were ended, and which channels somebody was put out of on others'. */
+export interface Kicked {
+  connections: number;
+  channels: string[];
+}
+
+/**
+ * Ends the sockets that a user has opened and puts them out of the channels that they joined on others', or puts them out
+ * of one channel (by its name).
+ */
+export function kick(gateway: Gateway, user: string, channel: string | undefined, reason: string): Kicked {
+  let connections = 0;
+  const channels = new Set<string>();
   const isMeant = (topic: string): boolean => channel === undefined || topic === `realtime:${channel}`;
   for (const session of [...gateway.sessions.values()]) {
     for (const [name, topic] of session.topics) {
       if (topic.state === "joining" && isMeant(name)) topic.kicked.set(user, reason);
     }
-    const memberships = joined(session).filter(
-      ({ claims, tokens, topic }) => (claims.user === user || tokens.coming?.user === user) && isMeant(topic),
-    );
-    if (channel === undefined && session.claims.user === user) gateway.end(session, closes.kicked);
-    else if (memberships.length === 0) continue;
-    else for (const membership of memberships) gateway.memberships.putOut(membership, reason);
-    count++;
+    if (channel === undefined && session.claims.user === user) {
+      gateway.end(session, closes.kicked);
+      connections++;
+      continue;
+    }
+    for (const membership of joined(session)) {
+      const { claims, tokens, topic } = membership;
+      if (!isMeant(topic) || (claims.user !== user && tokens.coming?.user !== user)) continue;
+      gateway.memberships.putOut(membership, reason);
+      channels.add(topic.slice("realtime:".length));
+    }
   }
-  return count;
+  return { connections, channels: [...channels] };
 }
 
 function joined({ topics }: Session): Membership[] {

@@ -1,5 +1,6 @@
 // Limits: every bound of the wire in one place, with its reason.
 import * as z from "zod";
+import { isObject } from "./json.ts";
 
 /** The limits that a channel may have of its own. */
 export interface ChannelLimits {
@@ -59,27 +60,34 @@ export const mostOf = {
   perMinute: 1_000_000,
 } as const;
 
-const rate = z.number().int().min(0).max(mostOf.perMinute).optional().catch(undefined);
-const size = (most: number) => z.number().int().min(1).max(most).optional().catch(undefined);
-const channelLimitsSchema = z
-  .object({
-    messages_per_minute: rate,
-    presence_per_minute: rate,
-    payload_bytes: size(mostOf.payloadBytes),
-    presence_bytes: size(mostOf.presenceBytes),
-    replay: size(mostOf.replay),
-  })
-  .catch({});
+const whole = (least: number, most: number) => {
+  const error = `must be a whole number from ${least} to ${most}`;
+  return z.int({ error }).min(least, { error }).max(most, { error }).optional();
+};
+const fields = {
+  messages_per_minute: whole(0, mostOf.perMinute),
+  presence_per_minute: whole(0, mostOf.perMinute),
+  payload_bytes: whole(1, mostOf.payloadBytes),
+  presence_bytes: whole(1, mostOf.presenceBytes),
+  replay: whole(1, mostOf.replay),
+};
 
-/** The limits that a channel's metadata sets for itself, under `limits`; a value out of bounds counts as not set. */
+/** The limits that a channel's metadata may set for itself, under `limits`. */
+export const channelLimits = z.strictObject(fields, {
+  error: ({ code }) =>
+    code === "unrecognized_keys" ? `knows ${Object.keys(fields).join(", ")} alone` : "must be a JSON object",
+});
+
+/** The limits that it sets; a value out of bounds, which SQL may have written, counts as not set. */
 export function limitsOf(metadata: Readonly<Record<string, unknown>>): Partial<ChannelLimits> {
-  const set = channelLimitsSchema.parse(metadata.limits ?? {});
+  const given = isObject(metadata.limits) ? metadata.limits : {};
+  const read = (name: keyof typeof fields): number | undefined => fields[name].safeParse(given[name]).data;
   const named = {
-    messagesPerMinute: set.messages_per_minute,
-    presencePerMinute: set.presence_per_minute,
-    payloadBytes: set.payload_bytes,
-    presenceBytes: set.presence_bytes,
-    replay: set.replay,
+    messagesPerMinute: read("messages_per_minute"),
+    presencePerMinute: read("presence_per_minute"),
+    payloadBytes: read("payload_bytes"),
+    presenceBytes: read("presence_bytes"),
+    replay: read("replay"),
   };
   return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
 }

@@ -105,7 +105,7 @@ export function openDatabase(env: DatabaseEnv): Query {
       const [, rows] = await sql.transaction([limit, sql.query(statement, params)], { fetchOptions, readOnly });
       return z.array(row).parse(rows);
     } catch (error) {
-      throw storeError(error);
+      throw storeError(error, endpoint);
     }
   };
 }
@@ -130,10 +130,16 @@ async function hmac(secret: string, text: string): Promise<string> {
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function storeError(error: unknown): unknown {
+function storeError(error: unknown, endpoint: string | undefined): unknown {
   if (!(error instanceof NeonDbError)) return error;
   const { code } = error;
   if (code === TOO_SLOW) return new StatementTooSlow("PostgreSQL took too long to answer", { cause: error });
+  if (endpoint !== undefined && isNoAnswer(error)) {
+    return new StoreUnavailable(
+      "the listener, by which the server reaches PostgreSQL, does not answer: check that it runs, and REALTIME_SQL_URL",
+      { cause: error },
+    );
+  }
   if (code === undefined || AWAY.test(code)) {
     // The driver's message may hold addresses; it stays in `cause`, for the log.
     return new StoreUnavailable(
@@ -158,4 +164,9 @@ function storeError(error: unknown): unknown {
     return new StatementRefused(code, message, { cause: error });
   }
   return error;
+}
+
+/** Nobody took the request. One that was taken and not answered in time may be held up by PostgreSQL itself. */
+function isNoAnswer({ sourceError }: NeonDbError): boolean {
+  return sourceError !== undefined && sourceError.name !== "TimeoutError";
 }

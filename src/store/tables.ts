@@ -115,6 +115,15 @@ export function tableStore(query: Query) {
       return rows.map(({ schema_name, table_name }) => [schema_name, table_name]);
     },
 
+    /** How many tables are captured. */
+    async countCaptured(): Promise<number> {
+      const [found] = await query(
+        z.object({ count: z.number() }),
+        `select count(distinct (schema_name, table_name))::int as count from realtime.cdc_tables where dropped_at is null`,
+      );
+      return found?.count ?? 0;
+    },
+
     /**
      * Reads literals as values of a type of pg_catalog, each into the JSON that a captured row would hold of it; or
      * PostgreSQL's message about the first that it refuses.

@@ -27,7 +27,8 @@ test("bans and revocations are made, listed and lifted", async () => {
     { kind: "token", id: "t1" },
     { kind: "user", id: "ann", reason: "spam" },
   ]);
-  expect((await nself("bans", "town")).stdout).toMatch(/^Bans: 1\n\n {2}user {3}ann +for good +noise/);
+  expect((await nself("bans")).stdout).toMatch(/^Bans: 2\n[\s\S]*\nThese hold everywhere\. .*: bans <channel>\n$/);
+  expect((await nself("bans", "town")).stdout).toMatch(/^Bans from town: 1\n\n {2}user {3}ann +for good +noise/);
   expect(await nself("unban", "ann")).toMatchObject({ stdout: expect.stringContaining("lifted") });
   expect(await nself("unban", "ann")).toMatchObject({ code: 0, stderr: expect.stringContaining("not banned") });
   expect(await nself("kick", "nobody")).toMatchObject({ stdout: expect.stringContaining("(0 connections)") });

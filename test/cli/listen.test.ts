@@ -103,6 +103,13 @@ test("AC-048 AC-049 AC-050: unsubscribe by table or id; what is not there is not
   expect((await subscriptions()).map(({ table_name }: Record<string, string>) => table_name)).not.toContain(
     "public.posts",
   );
+  await nself("subscribe", "public.posts");
+  await nself("subscribe", "public.*");
+  expect(await nself("unsubscribe", "public.posts")).toMatchObject({
+    code: 0,
+    stderr: expect.stringContaining("still captured by public.*"),
+  });
+  expect(await nself("unsubscribe", "public.*")).toMatchObject({ code: 0, stderr: "" });
   expect(await nself("unsubscribe", "public.never")).toMatchObject({
     code: 1,
     stdout: "",

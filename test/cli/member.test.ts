@@ -21,8 +21,8 @@ test("AC-099 AC-100 AC-101 AC-105: members are added once, listed with their sta
   await realtime(stack, ["presence", "track", "user-123", "town", "away", '{"name": "Ann Lee"}']);
   const { stdout } = await nself("members", "town");
   expect(stdout).toMatch(/^Members of #town \(2\):\n\n/);
-  expect(stdout).toMatch(/^ {2}user-123 +Ann Lee +away$/m);
-  expect(stdout).toMatch(/^ {2}silent +- +offline$/m);
+  expect(stdout).toMatch(/^ {2}user-123 +Ann Lee +away +member$/m);
+  expect(stdout).toMatch(/^ {2}silent +\(no name\) +offline +member$/m);
   expect((await members("town")).map(({ user_id }: Record<string, string>) => user_id)).toEqual(["silent", "user-123"]);
   expect(await nself("leave", "town", "user-123")).toMatchObject({
     code: 0,
@@ -74,5 +74,25 @@ test("AC-079: a full channel takes nobody more, by command or by SQL, and keeps 
   await Promise.all([sql.end(), other.end()]);
   expect((await members("support")).length).toBe(2);
   expect((await members("duo")).length).toBe(2);
-  expect(await nself("create", "odd", "private", '{"max_members": "ten"}')).toMatchObject({ code: 2, stdout: "" });
+});
+
+test.each([
+  ['{"max_members": "ten"}', "metadata.max_members: must be a whole number from 1 on"],
+  ['{"invite_only": "yes"}', "metadata.invite_only: must be true or false"],
+  ['{"limits": 5}', "metadata.limits: must be a JSON object"],
+  ['{"limits": {"messages_per_minut": 9}}', "metadata.limits: knows messages_per_minute, presence_per_minute, "],
+  ['{"limits": {"messages_per_minute": "x"}}', "metadata.limits.messages_per_minute: must be a whole number from 0 to"],
+  ['{"limits": {"payload_bytes": 0}}', "metadata.limits.payload_bytes: must be a whole number from 1 to 10000000"],
+])("metadata of a channel that make no sense are refused: %s", async (metadata, reason) => {
+  expect(await nself("create", "odd", "private", metadata)).toMatchObject({
+    code: 2,
+    stdout: "",
+    stderr: expect.stringContaining(reason),
+  });
+});
+
+test("metadata of a channel that make sense are kept, with what is the application's own", async () => {
+  const metadata = { max_members: 3, invite_only: false, limits: { replay: 5 }, limit: "mine" };
+  await nself("create", "even", "private", JSON.stringify(metadata));
+  expect(JSON.parse((await nself("get", "even", "--json")).stdout)).toMatchObject({ metadata });
 });

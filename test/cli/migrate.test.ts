@@ -12,7 +12,8 @@ beforeAll(async () => {
   stack = await startStack();
   sql = new pg.Client({ connectionString: stack.databaseUrl });
   await sql.connect();
-  await sql.query('create table orders (id int primary key); create table "Mixed" (id int primary key)');
+  await sql.query(`create table orders (id int primary key); create table "Mixed" (id int primary key);
+    create table tickets (id int primary key, state varchar(9)); create table odd (id int primary key)`);
   await sql.query("create database supabase");
   supabase = stack.databaseUrl.replace(/\/[^/]*$/, "/supabase");
   const there = new pg.Client({ connectionString: supabase });
@@ -30,7 +31,9 @@ beforeAll(async () => {
     create policy say on realtime.messages as restrictive for insert to postgres, pg_monitor with check (extension = 'broadcast');
     create function public.note() returns trigger language plpgsql as
       $$ begin perform realtime.send('{}', 'note', realtime.topic(), true); return new; end $$;
-    create publication supabase_realtime for table public.orders, public."Mixed" with (publish = 'insert, update');
+    create table public.tickets (id int primary key, state varchar(9));
+    create publication supabase_realtime for table public.orders, public."Mixed",
+      public.tickets where (state = 'it''s ::text' and (id > 3 or state is null)) with (publish = 'insert, update');
   `);
   await there.end();
 });
@@ -38,6 +41,9 @@ afterAll(async () => {
   await sql?.end();
   await stack?.stop();
 });
+
+/** The publication's, without the casts that PostgreSQL has written into it. */
+const FILTER = "((state = 'it''s ::text') AND ((id > 3) OR (state IS NULL)))";
 
 const migrate = (...args: string[]) => start(stack, ["migrate", ...args], { env: { SUPABASE_DB_URL: supabase } }).ended;
 const json = async (...args: string[]) => JSON.parse((await realtime(stack, [...args, "json"])).stdout);
@@ -52,6 +58,7 @@ test("AC-235: a dry run says what would be done, and changes nothing", async () 
   channel create room:1 private
   subscribe public.Mixed INSERT,UPDATE
   subscribe public.orders INSERT,UPDATE
+  subscribe public.tickets INSERT,UPDATE --filter '${FILTER.replaceAll("'", "'\\''")}'
 
 Not taken over: policies on realtime.messages. They ask your tables: run these where those are, after init:
   create policy "members hear" on realtime.messages as permissive for select to public using ((topic ~~ 'room:%'::text));
@@ -82,8 +89,12 @@ test("AC-231 AC-232 AC-233: channels and tables are taken over; what cannot be i
   expect(tables.map(({ table_name }: Record<string, string>) => table_name).sort()).toEqual([
     "public.Mixed",
     "public.orders",
+    "public.tickets",
   ]);
   expect(tables[0]).toMatchObject({ events: ["INSERT", "UPDATE"] });
+  expect(tables.find(({ table_name }: Record<string, string>) => table_name === "public.tickets")).toMatchObject({
+    filter: FILTER,
+  });
 });
 
 test("AC-234: presence of an unchanged Supabase client works on a channel that was taken over", async () => {
@@ -107,9 +118,28 @@ test("AC-235: a second run leaves what is there, also what was changed since", a
   expect(await state()).toEqual(before);
 });
 
+test("a condition that the server does not know is said, and its table not captured", async () => {
+  await sql.query("create database computed");
+  const url = stack.databaseUrl.replace(/\/[^/]*$/, "/computed");
+  const there = new pg.Client({ connectionString: url });
+  await there.connect();
+  await there.query(`create table public.odd (id int primary key);
+    create publication supabase_realtime for table public.odd where (id % 2 = 1)`);
+  await there.end();
+  const run = await migrate("from-supabase", "--db-url", url);
+  expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining("public.odd is not captured") });
+  const captured = (await json("subscriptions")).map(({ table_name }: Record<string, string>) => table_name);
+  expect(captured).not.toContain("public.odd");
+});
+
 test("what cannot be taken over now is a failure that says what, and the rest is done", async () => {
   await realtime(stack, ["unsubscribe", "public.orders"]);
   await sql.query("drop table orders");
+  const dry = await migrate("from-supabase", "--dry-run");
+  expect(dry.stdout).toContain(
+    "Could not be done: the database of this server has no such table. Make it first:\n  public.orders\n",
+  );
+  expect(dry.stdout).not.toContain("subscribe public.orders");
   expect(await migrate("from-supabase")).toMatchObject({ code: 1, stderr: expect.stringContaining("public.orders") });
 });
 

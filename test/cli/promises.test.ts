@@ -67,12 +67,27 @@ test("AC-227 AC-023: the documented setup succeeds, and status counts what it ma
   const status = async () => (await nself("status")).stdout;
   expect(await status()).toContain("✓ 3 channels (2 public, 1 private, 0 presence)\n");
   expect(await status()).toMatch(/Tables monitored: +2\n/);
-  expect(await status()).toContain("✓ 0 active subscriptions\n");
+  expect(await status()).toContain("✓ 0 active subscriptions of clients to row changes\n");
   const client = createClient(stack.url, stack.serviceKey);
   const changes = { event: "INSERT", schema: "public", table: "users" } as const;
   await joined(client.channel("watch").on("postgres_changes", changes, () => {}));
-  await vi.waitFor(async () => expect(await status()).toContain("✓ 1 active subscription\n"), 10_000);
+  await vi.waitFor(
+    async () => expect(await status()).toContain("✓ 1 active subscription of clients to row changes\n"),
+    10_000,
+  );
   await client.removeAllChannels();
+});
+
+test("tables are counted as monitored, not the wishes to: all of a schema is as many as it has", async () => {
+  const monitored = async () => Number((await nself("status")).stdout.match(/Tables monitored: +(\d+)/)?.[1]);
+  const before = await monitored();
+  await sql.query(
+    "create schema counted; create table counted.a (id int primary key); create table counted.b (id int)",
+  );
+  await nself("subscribe", "counted.*");
+  expect(await monitored()).toBe(before + 2);
+  await nself("unsubscribe", "counted.*");
+  expect(await monitored()).toBe(before);
 });
 
 test("AC-053 begins: listen in a script, without seconds", async () => {

@@ -195,7 +195,12 @@ describe("after the migrations", () => {
   });
 
   test("a wrong secret and a dead endpoint are an unavailable store, with nothing of the URL in the message", async () => {
-    await expect(open("not-the-secret-at-all").channels.list(undefined, 10)).rejects.toThrow(StoreUnavailable);
+    await expect(open("not-the-secret-at-all").channels.list(undefined, 10)).rejects.toThrow(
+      expect.objectContaining({
+        name: "StoreUnavailable",
+        message: expect.stringContaining("PostgreSQL does not answer"),
+      }),
+    );
     const living = endpoint;
     endpoint = `http://127.0.0.1:${await freePort()}/sql`;
     try {
@@ -203,6 +208,7 @@ describe("after the migrations", () => {
         .channels.list(undefined, 10)
         .catch((error: unknown) => error);
       expect(error).toBeInstanceOf(StoreUnavailable);
+      expect(String(error)).toContain("the listener, by which the server reaches PostgreSQL, does not answer");
       expect(String(error)).not.toContain("postgres:postgres");
     } finally {
       endpoint = living;

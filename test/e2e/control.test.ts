@@ -65,13 +65,34 @@ test("one connection is ended, and no other", async () => {
 
 test("a kick ends all sockets of a user, on whichever gateway, or puts them out of one channel", async () => {
   const [one, two, bob] = [await open({ sub: "kim" }), await open({ sub: "kim" }), await open({ sub: "bob" })];
-  expect(await admin(stack, "POST", "/users/kim/kick", {})).toMatchObject({ connections: 2 });
+  expect(await admin(stack, "POST", "/users/kim/kick", {})).toMatchObject({ connections: 2, channels: [] });
   expect([await one.end, await two.end, bob.socket.readyState]).toEqual([4001, 4001, WebSocket.OPEN]);
   const [name, elsewhere] = [uniqueName("room"), uniqueName("room")];
   const [here, there, other] = [await room("leo", name), await room("leo", elsewhere), await room("bob", name)];
-  await admin(stack, "POST", "/users/leo/kick", { channel: name });
+  const put = await admin(stack, "POST", "/users/leo/kick", { channel: name });
+  expect(put).toMatchObject({ connections: 0, channels: [name] });
   await eventually(() => expect(here.state).toBe("closed"));
   expect([there.state, other.state]).toEqual(["joined", "joined"]);
+});
+
+test("who joined a channel on a socket of nobody's is shown there, and kicked and banned out of it; the socket goes on", async () => {
+  const name = uniqueName("room");
+  const socket = await RawSocket.open(stack.url, { key: stack.anonKey });
+  const joinAs = async (user: string, topic: string) =>
+    socket.ask(topic, "phx_join", { config: {}, access_token: await peers.token(600, { sub: user }) });
+  for (const room of [name, `${name}-two`]) expect((await joinAs("pia", `realtime:${room}`)).status).toBe("ok");
+  expect(await admin(stack, "GET", "/connections")).toEqual(
+    expect.arrayContaining([expect.objectContaining({ user_id: "pia", users: ["pia"] })]),
+  );
+  const kicked = await admin(stack, "POST", "/users/pia/kick", {});
+  expect(kicked).toMatchObject({ connections: 0, channels: [name, `${name}-two`] });
+  await socket.until("both closes", 2, ({ event }) => event === "phx_close");
+  expect((await joinAs("pia", `realtime:${name}`)).status).toBe("ok");
+  await admin(stack, "PUT", "/users/pia/ban", { channel: name });
+  await socket.until("the third close", 3, ({ event }) => event === "phx_close");
+  expect(await joinAs("pia", `realtime:${name}`)).toMatchObject({ status: "error" });
+  expect((await joinAs("pia", `realtime:${name}-two`)).status).toBe("ok");
+  socket.close();
 });
 
 test("who is banned is cut off everywhere and refused until the ban is lifted or over", async () => {

@@ -210,7 +210,7 @@ describe("messages of the database", () => {
     const response = await post(body, await signed(body));
     expect([response.status, await response.text()]).toEqual([
       503,
-      expect.stringContaining("PostgreSQL does not answer"),
+      expect.stringContaining("reaches PostgreSQL, does not answer"),
     ]);
   });
 });

@@ -79,6 +79,6 @@ test("what only PostgreSQL can judge is not taken while it is away", async () =>
   send({ t: "hello", again: false, sessions: [], viewers: [ann] });
   await vi.waitFor(() => expect(heard).toHaveLength(1));
   const answer = await env.CHANNEL.getByName("feed:public.u").changes(batch("mine(owner)"));
-  expect(answer).toEqual({ away: expect.stringContaining("PostgreSQL does not answer") });
+  expect(answer).toEqual({ away: expect.stringContaining("reaches PostgreSQL, does not answer") });
   expect(heard).toHaveLength(1);
 });

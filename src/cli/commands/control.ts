@@ -21,7 +21,7 @@ export function controlCommands(realtime: Command): void {
     .action(disconnect);
   realtime
     .command("kick")
-    .description("end all connections of a user, or put them out of one channel")
+    .description("end all connections of a user and what they joined on others', or put them out of one channel")
     .argument("<user>", "id of the user", text)
     .argument("[channel]", "slug, id or name (default: everywhere)", text)
     .option("--reason <text>", "what they are told", text)
@@ -42,8 +42,8 @@ export function controlCommands(realtime: Command): void {
   reading(
     realtime
       .command("bans")
-      .description("list who is banned, and which tokens were revoked")
-      .argument("[channel]", "slug, id or name (default: everywhere)", text),
+      .description("list who is banned everywhere and which tokens were revoked, or who is banned from one channel")
+      .argument("[channel]", "slug, id or name (default: those that hold everywhere)", text),
   ).action(bans);
   terms(
     realtime
@@ -73,8 +73,13 @@ async function disconnect(connection: string): Promise<void> {
 
 async function kick(user: string, channel: string | undefined, { reason }: { reason?: string }): Promise<void> {
   const json = { ...(channel === undefined ? {} : { channel }), ...(reason === undefined ? {} : { reason }) };
-  const { connections } = await answer(admin().users[":user"].kick.$post({ param: { user: segment(user) }, json }));
-  success(`Kicked: ${user} (${count(connections)} ${connections === 1 ? "connection" : "connections"})`);
+  const kicked = await answer(admin().users[":user"].kick.$post({ param: { user: segment(user) }, json }));
+  const ended = `${count(kicked.connections)} ${kicked.connections === 1 ? "connection" : "connections"}`;
+  const done = [
+    ...(kicked.connections > 0 || kicked.channels.length === 0 ? [ended] : []),
+    ...(kicked.channels.length > 0 ? [`put out of ${kicked.channels.join(", ")}`] : []),
+  ];
+  success(`Kicked: ${user} (${done.join(", ")})`);
 }
 
 async function ban(user: string, channel: string | undefined, given: Terms): Promise<void> {
@@ -106,12 +111,16 @@ async function bans(channel: string | undefined, _json: unknown, { format }: Rea
     value,
     keys: ["kind", "id", "until", "reason"],
     text: () => {
-      heading(`Bans: ${count(value.length)}`);
+      heading(channel === undefined ? `Bans: ${count(value.length)}` : `Bans from ${channel}: ${count(value.length)}`);
       line();
       list(
         value.map(({ kind, id, until, reason }) => [kind, id, end(until), reason ?? ""]),
         [5, 13],
       );
+      if (channel === undefined) {
+        line();
+        line("These hold everywhere. Who is banned from one channel alone: bans <channel>");
+      }
     },
   });
 }

@@ -44,7 +44,7 @@ async function members(reference: string, _json: unknown, { format }: ReadOption
       heading(`Members of #${reference} (${count(value.length)}):`);
       line();
       list(
-        value.map(({ user_id, name, status }) => [user_id, name ?? "-", status]),
+        value.map(({ user_id, name, role, status }) => [user_id, name ?? "(no name)", status, role]),
         [10, 13, 7],
       );
     },

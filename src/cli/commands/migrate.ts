@@ -1,6 +1,7 @@
 // The command migrate: takes over what another realtime server of the same kind was told.
 import { Argument, type Command } from "commander";
 import type { Client } from "pg";
+import { NO_DATABASE } from "../../settings/database.ts";
 import { databaseError, databaseUrl } from "../../settings/values.ts";
 import { CliError, EXIT, ToldError } from "../errors.ts";
 import { heading, line, progress, success, warning } from "../output.ts";
@@ -32,9 +33,17 @@ interface Options {
   dryRun?: true;
 }
 
+interface Published {
+  name: string;
+  quoted: string;
+  events: string[];
+  /** The rows that it publishes, where those are not all; as a filter of `subscribe`. */
+  filter: string | null;
+}
+
 interface Plan {
   /** Of the publication supabase_realtime, with the changes that it publishes. */
-  tables: { name: string; quoted: string; events: string[] }[];
+  tables: Published[];
   channels: { topic: string; type: "public" | "private" }[];
   /** Topics that cannot be registered, each with the reason. */
   left: { topic: string; reason: string }[];
@@ -79,7 +88,7 @@ async function fromSupabase({ dbUrl = process.env.SUPABASE_DB_URL, dryRun }: Opt
   for (const { topic, reason } of plan.left) warning(`${topic} stays an open channel: ${reason}`);
   if (plan.cut) warning(`there are more topics than ${MAX_TOPICS}: those after the first stay open channels`);
   if (dryRun) {
-    tell(plan);
+    tell(plan, await lackedBy(plan));
     return tellNotTaken(plan);
   }
   const channels = await takeChannels(plan);
@@ -91,10 +100,48 @@ async function fromSupabase({ dbUrl = process.env.SUPABASE_DB_URL, dryRun }: Opt
   if (!channels || !tables) throw new ToldError();
 }
 
-function tell({ tables, channels }: Plan): void {
+function tell({ tables, channels }: Plan, lacked: ReadonlySet<string>): void {
   heading("Would be done (nothing was changed):");
   for (const { topic, type } of channels) line(`  channel create ${topic} ${type}`);
-  for (const { name, events } of tables) line(`  subscribe ${name} ${events.join(",")}`);
+  for (const { name, events, filter } of tables) {
+    const rows = filter === null ? "" : ` --filter ${inShell(filter)}`;
+    if (!lacked.has(name)) line(`  subscribe ${name} ${events.join(",")}${rows}`);
+  }
+  if (lacked.size === 0) return;
+  line();
+  line("Could not be done: the database of this server has no such table. Make it first:");
+  for (const name of lacked) line(`  ${name}`);
+}
+
+function inShell(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** The tables that the server's own database lacks, as far as that is known and can be asked here. */
+async function lackedBy({ tables }: Plan): Promise<ReadonlySet<string>> {
+  const url = databaseHere();
+  if (url === undefined || url === NO_DATABASE) return new Set();
+  try {
+    const there = await readFrom(url, async (client) => {
+      const asked = "select quoted from unnest($1::text[]) quoted where to_regclass(quoted) is not null";
+      return (await client.query<{ quoted: string }>(asked, [tables.map(({ quoted }) => quoted)])).rows;
+    });
+    const found = new Set(there.map(({ quoted }) => quoted));
+    return new Set(tables.filter(({ quoted }) => !found.has(quoted)).map(({ name }) => name));
+  } catch (error) {
+    warning(`whether the tables are in this server's database was not seen: ${reasonOf(error)}`);
+    return new Set();
+  }
+}
+
+/** The database of the server that the commands would ask; a plan can be shown where there is none yet. */
+function databaseHere(): string | undefined {
+  try {
+    return findServer().databaseUrl;
+  } catch (error) {
+    if (error instanceof CliError) return undefined;
+    throw error;
+  }
 }
 
 /** What only works where the tables of the application are, and is for its owner to do. */
@@ -116,6 +163,15 @@ function tellNotTaken({ policies, functions }: Plan): void {
 
 /** Reads a database of Supabase, and writes nothing there. Throws CliError when it cannot be read. */
 async function readPlan(url: string): Promise<Plan> {
+  try {
+    return await readFrom(url, planIn);
+  } catch (cause) {
+    throw new CliError(`the Supabase database cannot be read: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+/** Asks a database that nothing is written to. */
+async function readFrom<Answer>(url: string, ask: (client: Client) => Promise<Answer>): Promise<Answer> {
   // Loaded here alone: most commands need no PostgreSQL client, and each should start at once.
   const { default: pg } = await import("pg");
   let client: Client | undefined;
@@ -125,42 +181,51 @@ async function readPlan(url: string): Promise<Plan> {
     client.on("error", () => undefined);
     await client.connect();
     await client.query("begin read only");
-    const { rows: published } = await client.query<{
-      schemaname: string;
-      tablename: string;
-      quoted: string;
-      events: string[];
-    }>(
-      `select t.schemaname, t.tablename, format('%I.%I', t.schemaname, t.tablename) quoted,
-         array_remove(array[case when p.pubinsert then 'INSERT' end, case when p.pubupdate then 'UPDATE' end,
-           case when p.pubdelete then 'DELETE' end], null) events
-       from pg_publication_tables t join pg_publication p using (pubname)
-       where pubname = 'supabase_realtime' order by 1, 2`,
-    );
-    const { rows: there } = await client.query("select to_regclass('realtime.messages') is not null as yes");
-    const { rows: topics } = there[0]?.yes
-      ? await client.query<{ topic: string; kinds: boolean[] }>(
-          `select topic, array_agg(distinct coalesce(private, false)) kinds from realtime.messages
-           group by topic order by topic limit ${MAX_TOPICS + 1}`,
-        )
-      : { rows: [] };
-    const tables = published
-      .filter(({ events }) => events.length > 0)
-      .map(({ schemaname, tablename, quoted, events }) => ({ name: `${schemaname}.${tablename}`, quoted, events }));
-    const { rows: policies } = await client.query<{ statement: string }>(POLICIES);
-    const { rows: functions } = await client.query<{ name: string; uses: string[] }>(FUNCTIONS);
-    return {
-      tables,
-      ...sorted(topics.slice(0, MAX_TOPICS)),
-      cut: topics.length > MAX_TOPICS,
-      policies: policies.map(({ statement }) => statement),
-      functions,
-    };
-  } catch (cause) {
-    throw new CliError(`the Supabase database cannot be read: ${reasonOf(cause)}`, { cause });
+    return await ask(client);
   } finally {
     await client?.end().catch(() => undefined);
   }
+}
+
+async function planIn(client: Client): Promise<Plan> {
+  const { rows: published } = await client.query<Published>(
+    // Row filters are PostgreSQL 15's, and so is their column.
+    `select t.schemaname || '.' || t.tablename as name, format('%I.%I', t.schemaname, t.tablename) quoted,
+       array_remove(array[case when p.pubinsert then 'INSERT' end, case when p.pubupdate then 'UPDATE' end,
+         case when p.pubdelete then 'DELETE' end], null) events,
+       to_jsonb(t) ->> 'rowfilter' as filter
+     from pg_publication_tables t join pg_publication p using (pubname)
+     where pubname = 'supabase_realtime' order by t.schemaname, t.tablename`,
+  );
+  const { rows: there } = await client.query("select to_regclass('realtime.messages') is not null as yes");
+  const { rows: topics } = there[0]?.yes
+    ? await client.query<{ topic: string; kinds: boolean[] }>(
+        `select topic, array_agg(distinct coalesce(private, false)) kinds from realtime.messages
+         group by topic order by topic limit ${MAX_TOPICS + 1}`,
+      )
+    : { rows: [] };
+  const { rows: policies } = await client.query<{ statement: string }>(POLICIES);
+  const { rows: functions } = await client.query<{ name: string; uses: string[] }>(FUNCTIONS);
+  return {
+    tables: published
+      .filter(({ events }) => events.length > 0)
+      .map((table) => ({ ...table, filter: table.filter && withoutCasts(table.filter) })),
+    ...sorted(topics.slice(0, MAX_TOPICS)),
+    cut: topics.length > MAX_TOPICS,
+    policies: policies.map(({ statement }) => statement),
+    functions,
+  };
+}
+
+/**
+ * A condition without the casts that PostgreSQL itself writes: of literals, and of a column to text. With any other the
+ * server refuses it, and the table is not captured: to leave a condition out would show rows that it hides.
+ */
+function withoutCasts(condition: string): string {
+  return condition.replaceAll(
+    /('(?:[^']|'')*')(?:::(?:"[^"]+"|[a-z_]\w*)(?:\.\w+)?(?: varying| precision| with(?:out)? time zone)?(?:\([\d, ]+\))?)?|\(([a-z_]\w*|"(?:[^"]|"")+")\)::text/g,
+    (_, literal: string | undefined, column: string | undefined) => literal ?? column ?? "",
+  );
 }
 
 function reasonOf(error: unknown): string {
@@ -203,16 +268,17 @@ async function takeTables({ tables }: Plan): Promise<boolean> {
   const { subscriptions } = admin();
   const captured = new Set((await rows((query) => subscriptions.$get({ query }))).map(({ table_name }) => table_name));
   let all = true;
-  for (const { name, quoted, events } of tables) {
+  for (const { name, quoted, events, filter } of tables) {
     if (captured.has(name)) {
       progress(`Captured already: ${name}`);
       continue;
     }
     try {
-      await answer(subscriptions.$post({ json: { table: quoted, events } }));
-      success(`Subscribed to ${name} (${events.join(", ")})`);
+      await answer(subscriptions.$post({ json: { table: quoted, events, ...(filter && { filter }) } }));
+      success(`Subscribed to ${name} (${events.join(", ")})${filter === null ? "" : `, rows where ${filter}`}`);
     } catch (error) {
       all = refused(error);
+      if (filter !== null) warning(`${name} is not captured: its publication shows only rows where ${filter}`);
     }
   }
   return all;

@@ -1,7 +1,7 @@
 // Commands on captured tables: subscribe, unsubscribe, subscriptions.
 import type { Command } from "commander";
 import { type ReadOptions, reading, text } from "../arguments.ts";
-import { heading, line, list, progress, show, success } from "../output.ts";
+import { heading, line, list, progress, show, success, warning } from "../output.ts";
 import { admin, answer, rows, segment } from "../server.ts";
 
 /** Adds subscribe, unsubscribe and subscriptions. */
@@ -47,6 +47,7 @@ async function subscribe(
 async function unsubscribe(table: string): Promise<void> {
   const ended = await answer(admin().subscriptions[":target"].$delete({ param: { target: segment(table) } }));
   success(`Subscription removed: ${ended.table_name}`);
+  if (ended.still_captured_by !== null) warning(`it is still captured by ${ended.still_captured_by}`);
 }
 
 async function subscriptions(_json: unknown, { format }: ReadOptions): Promise<void> {

@@ -101,9 +101,9 @@ async function status(_json: unknown, { format }: ReadOptions): Promise<void> {
       } else if (state.store === "none") {
         success("Open channels only: there is no database (DATABASE_URL=none)");
       } else {
-        bad(state.store === "not_initialised" ? NOT_INITIALISED : "PostgreSQL not reachable");
+        bad(state.store === "not_initialised" ? NOT_INITIALISED : "PostgreSQL not reachable from the server");
       }
-      success(some(state.active_subscriptions, "active subscription"));
+      success(`${some(state.active_subscriptions, "active subscription")} of clients to row changes`);
       success("Presence tracking enabled");
       if (state.store === "ready") for (const alarm of state.row_changes.alarms) bad(`Row changes: ${alarm}`);
       line();
@@ -163,9 +163,9 @@ async function connections(_json: unknown, { format }: ReadOptions): Promise<voi
         process.stderr.write(`${title}\n`);
       }
       list(
-        value.map(({ connection_id, user_id, channels, connected_at }) => [
+        value.map(({ connection_id, users, channels, connected_at }) => [
           connection_id,
-          user_id ?? "-",
+          users.join(", ") || "-",
           channels.join(", "),
           `Connected ${ago(secondsSince(connected_at))}`,
         ]),

@@ -12,7 +12,10 @@ import { secondsSince } from "./time.ts";
 
 const connection = z
   .object({
-    user_id: z.string().nullable(),
+    user_id: z.string().nullable().meta({ description: "The first of its users; null: it has none." }),
+    users: z
+      .array(z.string())
+      .meta({ description: "Who opened it, then those who joined its channels with tokens of their own." }),
     connection_id: z.string(),
     status: z.literal("connected"),
     role: z.string(),
@@ -71,9 +74,10 @@ export async function askHolders<Answer>(
 }
 
 function connectionView(entry: ConnectionEntry): z.infer<typeof connection> {
-  const { id, user, role, channels, gateway, connectedAt, lastSeen } = entry;
+  const { id, users, role, channels, gateway, connectedAt, lastSeen } = entry;
   return {
-    user_id: user,
+    user_id: users[0] ?? null,
+    users,
     connection_id: id,
     status: "connected",
     role,

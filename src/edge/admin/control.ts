@@ -28,6 +28,13 @@ const answers = {
     until: time.nullable().meta({ description: "null: for good" }),
     reason: z.string().nullable(),
   }),
+  kick: z.object({
+    user_id: z.string(),
+    connections: z.number().int().meta({ description: "How many connections were ended." }),
+    channels: z
+      .array(z.string())
+      .meta({ description: "What they were put out of on connections that go on, each channel once." }),
+  }),
   block: z
     .object({
       kind: z.enum(["user", "token"]),
@@ -51,7 +58,9 @@ const operations = {
     id: "kickUser",
     tag: "Control",
     summary: "End all connections of a user, or put them out of one channel",
-    answers: { 200: z.object({ user_id: z.string(), connections: z.number().int() }) },
+    description:
+      "Of a connection that somebody else has opened, or nobody, a user is put out of the channels that they joined there.",
+    answers: { 200: answers.kick },
     commands: ["kick"],
   }),
   ban: operation({
@@ -73,6 +82,8 @@ const operations = {
     id: "listBans",
     tag: "Control",
     summary: "List who is banned, and which tokens were revoked",
+    description:
+      "Those that hold everywhere; with `channel` those of this channel alone, which it keeps itself and no list has.",
     answers: { 200: z.array(answers.block) },
     commands: ["bans"],
   }),
@@ -103,8 +114,10 @@ export const control = new Hono<AdminEnv>()
       const { channel, reason = "You were removed by an administrator" } = c.req.valid("json");
       const { user } = c.req.valid("param");
       const { slug } = await scopeOf(ports, channel);
-      const counts = await heldBy(ports, (holder) => holder.kick(user, slug ?? undefined, reason));
-      return c.json({ user_id: user, connections: counts.reduce((sum, count) => sum + count, 0) });
+      const kicked = await heldBy(ports, (holder) => holder.kick(user, slug ?? undefined, reason));
+      const connections = kicked.reduce((sum, { connections }) => sum + connections, 0);
+      const channels = [...new Set(kicked.flatMap(({ channels }) => channels))].sort();
+      return c.json({ user_id: user, connections, channels });
     },
   )
   .put(

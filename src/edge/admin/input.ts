@@ -2,7 +2,7 @@
 import { validator } from "hono/validator";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
-import { mostOf } from "../../protocol/limits.ts";
+import { channelLimits } from "../../protocol/limits.ts";
 import { saying } from "./operation.ts";
 import { Problem } from "./problem.ts";
 import { inWords } from "./words.ts";
@@ -27,31 +27,27 @@ export const metadata = z
     error: `must not be larger than ${MAX_METADATA_BYTES} bytes of JSON`,
   });
 
-const perMinute = { type: "integer", minimum: 0, maximum: mostOf.perMinute };
-const upTo = (maximum: number) => ({ type: "integer", minimum: 1, maximum });
-/** JSON Schema of what the server reads of a channel's metadata (`protocol/limits.ts`). */
-const readOfMetadata = {
-  max_members: { type: "integer", minimum: 1, description: "How many members it takes." },
-  invite_only: { type: "boolean", description: "Nobody becomes a member of a presence channel by joining it." },
-  limits: {
-    type: "object",
-    description: "The channel's own limits, in place of the settings.",
-    properties: {
-      messages_per_minute: perMinute,
-      presence_per_minute: perMinute,
-      payload_bytes: upTo(mostOf.payloadBytes),
-      presence_bytes: upTo(mostOf.presenceBytes),
-      replay: upTo(mostOf.replay),
-    },
-  },
-};
+const NO_MOST = "must be a whole number from 1 on";
 
-/** That of a channel: what the server itself reads of it must make sense. */
-export const channelMetadata = metadata
-  .refine(({ max_members: most }) => most === undefined || (Number.isSafeInteger(most) && Number(most) >= 1), {
-    error: "max_members must be a whole number from 1 on",
-  })
-  .meta({ description: "Your own, but for what the server reads of it.", properties: readOfMetadata });
+/** What the server itself reads of a channel's metadata (`protocol/limits.ts`). */
+const readOfMetadata = z.looseObject({
+  max_members: z
+    .int({ error: NO_MOST })
+    .min(1, { error: NO_MOST })
+    .optional()
+    .meta({ description: "How many members it takes." }),
+  invite_only: z
+    .boolean({ error: "must be true or false" })
+    .optional()
+    .meta({ description: "Nobody becomes a member of a presence channel by joining it." }),
+  limits: channelLimits.optional().meta({ description: "The channel's own limits, in place of the settings." }),
+});
+
+/** That of a channel: what the server reads of it must make sense. */
+export const channelMetadata = metadata.pipe(readOfMetadata).meta({
+  description: "Your own, but for what the server reads of it.",
+  properties: z.toJSONSchema(readOfMetadata).properties,
+});
 
 /** An age in hours; the most is a hundred years, older than any message. */
 export const ageHours = z.number().int().min(0).max(876_000);

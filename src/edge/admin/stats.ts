@@ -54,7 +54,7 @@ export const stats = new Hono<AdminEnv>().get("/stats", show, async (c) => {
   const { channels, broadcasts, tables } = stored.store === "ready" ? stored : unknown;
   const presence = countByStatus(entries);
   const beats = new Set([
-    ...open.flatMap(({ user, lastSeen }) => (user !== null && secondsSince(lastSeen) < BEAT_SECONDS ? [user] : [])),
+    ...open.flatMap(({ users, lastSeen }) => (secondsSince(lastSeen) < BEAT_SECONDS ? users : [])),
     ...entries.flatMap(({ key, status, lastSeen }) =>
       status !== "offline" && secondsSince(lastSeen) < BEAT_SECONDS ? [key] : [],
     ),
@@ -95,8 +95,9 @@ const noTables = {
 const unknown = { channels: null, broadcasts: null, tables: noTables };
 
 async function storeStats(ports: AdminPorts) {
-  const [types, subscriptions, broadcasts] = await Promise.all([
+  const [types, tables, subscriptions, broadcasts] = await Promise.all([
     ports.store.channels.countByType(),
+    ports.store.tables.countCaptured(),
     ports.store.subscriptions.list(),
     ports.store.messages.statistics(null),
   ]);
@@ -105,7 +106,7 @@ async function storeStats(ports: AdminPorts) {
     channels: channelCounts(types),
     broadcasts,
     tables: {
-      tables_monitored: subscriptions.length,
+      tables_monitored: tables,
       insert_subs: subscribed("INSERT"),
       update_subs: subscribed("UPDATE"),
       delete_subs: subscribed("DELETE"),

@@ -18,7 +18,7 @@ export const STORE_STATES = ["ready", "none", "not_initialised", "unavailable"] 
 const common = z.object({
   enabled: z.boolean(),
   connections: count,
-  active_subscriptions: count,
+  active_subscriptions: count.meta({ description: "To row changes, of clients that are connected." }),
   limits: z.object({
     messages_per_minute: count,
     presence_calls_per_minute: count,
@@ -44,7 +44,7 @@ const state = z
     common.extend({
       store: z.literal("ready"),
       channels: z.object({ total: count, public: count, private: count, presence: count }),
-      tables_monitored: count,
+      tables_monitored: count.meta({ description: "Tables whose row changes are captured." }),
       row_changes: z.object({
         listener: z.string(),
         outbox_bytes: count,
@@ -129,7 +129,7 @@ function storeStatus(ports: AdminPorts) {
   return fromStore(async () => {
     const [types, tables, listener] = await Promise.all([
       ports.store.channels.countByType(),
-      ports.store.subscriptions.list().then((rows) => rows.length),
+      ports.store.tables.countCaptured(),
       ports.store.listener.state(),
     ]);
     return { channels: channelCounts(types), tables_monitored: tables, row_changes: rowChanges(listener) };

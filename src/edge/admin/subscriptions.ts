@@ -35,6 +35,15 @@ const subscription = z
   })
   .meta({ id: "Subscription" });
 
+const ended = subscription
+  .extend({
+    still_captured_by: z
+      .string()
+      .nullable()
+      .meta({ description: "The subscription of the whole schema that captures the table all the same; null: none." }),
+  })
+  .meta({ id: "EndedSubscription" });
+
 const operations = {
   list: operation({
     id: "listSubscriptions",
@@ -56,7 +65,7 @@ const operations = {
     id: "unsubscribeTable",
     tag: "Row changes",
     summary: "End the capture of a table",
-    answers: { 200: subscription },
+    answers: { 200: ended },
     problems: ["statement_refused", "not_found", "conflict"],
     commands: ["unsubscribe"],
   }),
@@ -76,10 +85,16 @@ export const subscriptions = new Hono<AdminEnv>()
   })
   .delete("/:target", operations.unsubscribe, target, async (c) => {
     const { target } = c.req.valid("param");
-    const ended = await c.var.ports.store.subscriptions.unsubscribe(target);
-    if (ended === undefined) throw new Problem("not_found", `there is no subscription "${target}"`);
-    return c.json(subscriptionView(ended));
+    const { subscriptions } = c.var.ports.store;
+    const found = await subscriptions.unsubscribe(target);
+    if (found === undefined) throw new Problem("not_found", `there is no subscription "${target}"`);
+    const whole = (await subscriptions.list()).find(({ table_name }) => isWholeSchemaOf(table_name, found.table_name));
+    return c.json({ ...subscriptionView(found), still_captured_by: whole?.table_name ?? null });
   });
+
+function isWholeSchemaOf(name: string, table: string): boolean {
+  return name !== table && name.endsWith(".*") && table.startsWith(name.slice(0, -1));
+}
 
 function subscriptionView({ created_at, updated_at, ...rest }: TableSubscription): z.infer<typeof subscription> {
   return { ...rest, created_at: created_at.toISOString(), updated_at: updated_at.toISOString() };

@@ -2,7 +2,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { Channel as ChannelCore } from "../../channel/channel.ts";
 import type { Ban, Link } from "../../channel/ports.ts";
-import { disconnect, enforce, kick } from "../../gateway/control.ts";
+import { disconnect, enforce, type Kicked, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
@@ -337,7 +337,7 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
     return disconnect(this.#clients, connection);
   }
 
-  async kick(user: string, channel: string | undefined, reason: string): Promise<number> {
+  async kick(user: string, channel: string | undefined, reason: string): Promise<Kicked> {
     return kick(this.#clients, user, channel, reason);
   }
 

@@ -110,9 +110,10 @@ export function connectionsOf(gateway: Gateway, name: string): ConnectionEntry[]
   return [...gateway.sessions.values()].map(({ id, claims, topics, connectedAt, lastSeen }) => {
     const joined = [...topics.values()].flatMap((topic) => (topic.state === "joined" ? [topic.membership] : []));
     const feeds = joined.filter(({ room }) => room.object.startsWith("feed:")).length;
+    const users = [claims, ...joined.map((membership) => membership.claims)].flatMap(({ user }) => user ?? []);
     return {
       id,
-      user: claims.user,
+      users: [...new Set(users)],
       role: claims.role,
       channels: joined.map(({ topic }) => subOf(topic)),
       gateway: name,

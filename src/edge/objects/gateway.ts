@@ -1,6 +1,6 @@
 // The gateway object: the client sockets of one location and shard, linked to the channels that they joined.
 import { DurableObject } from "cloudflare:workers";
-import { disconnect, enforce, kick } from "../../gateway/control.ts";
+import { disconnect, enforce, type Kicked, kick } from "../../gateway/control.ts";
 import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
 import type { BlockList } from "../../protocol/blocks.ts";
@@ -101,7 +101,7 @@ export class Gateway extends DurableObject<Env> implements GatewayRpc {
     return disconnect(this.#core, connection);
   }
 
-  async kick(user: string, channel: string | undefined, reason: string): Promise<number> {
+  async kick(user: string, channel: string | undefined, reason: string): Promise<Kicked> {
     return kick(this.#core, user, channel, reason);
   }
 

@@ -1,6 +1,7 @@
 // What the objects offer over RPC: control only (admin API, row changes, wake-ups), never the path of a socket's message.
 
 import type { Ban } from "../../channel/ports.ts";
+import type { Kicked } from "../../gateway/control.ts";
 import type { Block, BlockList } from "../../protocol/blocks.ts";
 import type { ProblemCode } from "../../protocol/errors.ts";
 import type { Joiner } from "../../protocol/link.ts";
@@ -66,7 +67,8 @@ export interface PresenceQuery {
 /** One open client socket. Times are unix milliseconds. */
 export interface ConnectionEntry {
   id: string;
-  user: string | null;
+  /** Who opened it, then those who joined its channels with tokens of their own. */
+  users: string[];
   role: string;
   channels: string[];
   gateway: string;
@@ -133,8 +135,8 @@ export interface HolderRpc {
   closeSilent(ms: number): Promise<number>;
   /** Ends one socket; false: it is not here. */
   disconnect(connection: string): Promise<boolean>;
-  /** Ends a user's sockets, or puts them out of one channel (by its slug); answers how many sockets that were. */
-  kick(user: string, channel: string | undefined, reason: string): Promise<number>;
+  /** Ends a user's sockets and puts them out of what they joined on others', or puts them out of one channel (by its slug). */
+  kick(user: string, channel: string | undefined, reason: string): Promise<Kicked>;
   /** Gives back to the directory the places that no socket has. */
   giveBack(): Promise<void>;
   /** Takes the blocks that stand now, and ends whatever they forbid. */
