@@ -85,6 +85,8 @@ test("AC-084 AC-085 AC-086 AC-087: the list shows slug, type and count, and one 
     expect(stdout).toMatch(/^ {2}hall +presence +1 online$/m);
     expect(stdout).toMatch(/^ {2}town +public +0 members$/m);
   }, 5_000);
+  await nself(["channel", "join", "town", "ann"]);
+  expect((await nself(["channel", "list"])).stdout).toMatch(/^ {2}town +public +1 member$/m);
   const { stdout } = await nself(["channel", "list", "presence"]);
   expect(stdout).toContain("hall");
   expect(stdout).not.toContain("town");
