@@ -40,7 +40,8 @@ export interface MigrateOptions {
 /**
  * Applies the migrations that `database` (a URL, or a connected client) has not had, all in one transaction, and
  * returns their names; two callers at once are safe, and a second call does nothing. Throws MigrationError: `edited`
- * when a file differs from what was applied, `newer` when the database had one that has no file, else the SQLSTATE.
+ * when a file differs from what was applied, `newer` when the database had one that has no file, `foreign` when the tables
+ * of another server are in their place, else the SQLSTATE.
  */
 export async function migrate(database: string | pg.ClientBase, options: MigrateOptions = {}): Promise<string[]> {
   const { onStep, onWarning, signal } = options;
@@ -84,6 +85,7 @@ async function apply(client: pg.ClientBase, onStep: MigrateOptions["onStep"]): P
       "select version, checksum from realtime.migrations",
     );
     const applied = new Map(rows.map((row) => [row.version, row.checksum]));
+    if (applied.size === 0) await refuseForeign(client);
     refuseNewer(migrations, applied);
     const missing = migrations.filter((migration) => !matches(migration, applied.get(migration.version)));
     for (const migration of missing) await applyOne(client, migration, onStep);
@@ -102,6 +104,30 @@ async function apply(client: pg.ClientBase, onStep: MigrateOptions["onStep"]): P
 function busy(cause: Error): MigrationError {
   const message = `The schema realtime was in use for ${patience / 1000} s: another migration, or a transaction left open.`;
   return new MigrationError(lockNotAvailable, `${message} End it and try again.`, cause);
+}
+
+/** Who else calls a schema `realtime` its own, by what is in it: the older servers of this name, and Supabase. */
+const others = `
+  select string_agg(c.relname, ', ' order by c.relname) as tables,
+    case when bool_or(c.relname = 'schema_migrations') then 'Supabase Realtime'
+      when bool_or(c.relname = 'channels' and a.attname = 'tenant_id') then 'nself realtime of before 0.9'
+      when bool_or(c.relname = 'channels') then 'nself realtime 0.9'
+      else 'something else' end as owner
+  from pg_class c left join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+  where c.relnamespace = 'realtime'::regnamespace and c.relkind in ('r', 'p', 'v')
+    and c.relname in ('channels', 'channel_members', 'messages', 'presence', 'subscriptions', 'connections', 'broadcasts',
+      'settings', 'schema_migrations')`;
+
+/** Tables of another server are left as they are: to make ours beside them is impossible, to change them not ours to do. */
+async function refuseForeign(client: pg.ClientBase): Promise<void> {
+  const { rows } = await client.query<{ tables: string | null; owner: string }>(others);
+  const [found] = rows;
+  if (found === undefined || found.tables === null) return;
+  throw new MigrationError(
+    "foreign",
+    `The schema realtime holds tables of ${found.owner} (${found.tables}). Nothing was changed. Move them aside first: ` +
+      "alter schema realtime rename to realtime_before; docs/operations.md says how their rows are taken over then.",
+  );
 }
 
 function refuseNewer(migrations: Migration[], applied: ReadonlyMap<string, string>): void {
