@@ -64,7 +64,7 @@ test('AC-228: "User Joins Channel": who listens by a socket sees member, presenc
     expect(channel.presenceState()).toMatchObject({ "user-123": [{ status: "online" }] });
     expect(heard).toEqual([{ user_id: "user-123", name: "John Doe" }]);
   });
-  expect(await shown("channel", "members", "general")).toMatch(/^ {2}user-123 +\S+ +online$/m);
+  expect(await shown("channel", "members", "general")).toMatch(/^ {2}user-123 +\(no name\) +online +member$/m);
   await leave();
 });
 

@@ -259,7 +259,7 @@ describe("client sockets", () => {
     expect(writeSession({ id: "1", version: "2.0.0", claims, connectedAt: 1, headers: {} })).toMatch(/^[\x21-\x7e]+$/);
     await openChannel("claims");
     const client = await Client.connect("/realtime/v1/channels/claims/websocket", "authenticated", { sub: user });
-    expect(await env.CHANNEL.getByName("public:claims").connections()).toMatchObject([{ user }]);
+    expect(await env.CHANNEL.getByName("public:claims").connections()).toMatchObject([{ users: [user] }]);
     client.close();
   });
 });
