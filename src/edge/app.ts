@@ -48,6 +48,7 @@ app.route(
       gateway: (name) => env.GATEWAY.getByName(name),
       directory: () => env.DIRECTORY.getByName("directory"),
       store: openStore(env),
+      settings: settingsOf(env).tuning,
       admit: (headers) => admit(headers, env, "service_role"),
     }),
   ),

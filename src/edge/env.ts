@@ -2,7 +2,7 @@
 import { KeySet } from "../auth/key-set.ts";
 import type { Keys } from "../auth/tokens.ts";
 import type { Limits, Pace } from "../protocol/limits.ts";
-import { deployment, limitsFrom, paceFrom, tuning } from "../settings/edge.ts";
+import { deployment, limitsFrom, paceFrom, type Tuning, tuning } from "../settings/edge.ts";
 import { keySource } from "./key-source.ts";
 import type { Channel } from "./objects/channel.ts";
 import type { Directory } from "./objects/directory.ts";
@@ -42,6 +42,8 @@ export interface Settings {
   readonly connectionsPerMinute: number;
   /** The header that names the client's address; undefined: the address that the connection comes from. */
   readonly ipHeader: string | undefined;
+  /** What may be tuned, by the names of the settings. */
+  readonly tuning: Tuning;
 }
 
 let read: { readonly env: Env; readonly settings: Settings } | undefined;
@@ -75,6 +77,7 @@ export function settingsOf(env: Env): Settings {
     pace: paceFrom(data),
     connectionsPerMinute: data.REALTIME_CONNECTIONS_PER_MINUTE,
     ipHeader: data.REALTIME_IP_HEADER,
+    tuning: tuned.data,
   };
   read = { env, settings };
   return settings;

@@ -116,7 +116,7 @@ export const tuning = z
     path: ["REALTIME_IDLE_TIMEOUT"],
     error: "must be longer than REALTIME_HEARTBEAT_INTERVAL: who beats in time would be cut off",
   });
-type Tuning = z.infer<typeof tuning>;
+export type Tuning = z.infer<typeof tuning>;
 
 /** The limits that the settings make. */
 export function limitsFrom(settings: Tuning): Limits {

@@ -1,7 +1,6 @@
 // Admin API: cleaning up. Each kind goes by itself in time; this has it go now, and says how many there were.
 import { Hono } from "hono";
 import * as z from "zod";
-import { tuning } from "../../settings/edge.ts";
 import { askHolders } from "./connections.ts";
 import { expireMessages } from "./expiry.ts";
 import { ageHours, body } from "./input.ts";
@@ -33,7 +32,7 @@ export const cleanup = new Hono<AdminEnv>().post(
   async (c) => {
     const { ports } = c.var;
     const { hours } = c.req.valid("json");
-    const { REALTIME_MESSAGE_TTL: ttl, REALTIME_PRESENCE_TIMEOUT: silence } = tuning.parse(c.env);
+    const { REALTIME_MESSAGE_TTL: ttl, REALTIME_PRESENCE_TIMEOUT: silence } = ports.settings;
     const [closed, messages, presence, subscriptions] = await Promise.all([
       askHolders(ports, (holder) => holder.closeSilent(STALE_MS)),
       expireMessages(ports, hours, ttl),

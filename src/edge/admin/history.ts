@@ -1,7 +1,6 @@
 // Admin API: what is known of messages beyond themselves: events and totals, and getting rid of what is old.
 import { type Context, Hono } from "hono";
 import * as z from "zod";
-import { tuning } from "../../settings/edge.ts";
 import { type EventCursor, messageTotals } from "../../store/messages.ts";
 import { cursorIn, cut, MAX_PAGE, pageFields, sizeOf } from "./cursor.ts";
 import { expireMessages } from "./expiry.ts";
@@ -76,8 +75,9 @@ export const history = new Hono<AdminEnv>()
   })
   // Hours in the body delete whatever is older; without them each message goes at its own time.
   .post("/messages/cleanup", operations.cleanup, body(age), async (c) => {
+    const { ports } = c.var;
     const { hours } = c.req.valid("json");
-    return c.json({ deleted: await expireMessages(c.var.ports, hours, tuning.parse(c.env).REALTIME_MESSAGE_TTL) });
+    return c.json({ deleted: await expireMessages(ports, hours, ports.settings.REALTIME_MESSAGE_TTL) });
   });
 
 /** A page of the events of one channel, or (null) of all. */

@@ -2,7 +2,6 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { exceeds } from "../../protocol/json.ts";
-import { tuning } from "../../settings/edge.ts";
 import { type ArchivedMessage, type MessagePage, messagePlace } from "../../store/messages.ts";
 import { deleteMessage } from "../acts.ts";
 import type { StoredMessage, Unposted } from "../objects/rpc.ts";
@@ -91,7 +90,7 @@ export const messages = new Hono<AdminEnv>()
     const { ports } = c.var;
     const { event, payload, sender } = c.req.valid("json");
     const text = JSON.stringify(payload);
-    const most = tuning.parse(c.env).REALTIME_MAX_PAYLOAD;
+    const most = ports.settings.REALTIME_MAX_PAYLOAD;
     if (exceeds(text, most)) {
       throw new Problem(
         "too_large",
@@ -122,7 +121,7 @@ export const messages = new Hono<AdminEnv>()
     if (registered !== undefined) {
       await archived(ports, registered);
       const { id } = registered;
-      const ttl = tuning.parse(c.env).REALTIME_MESSAGE_TTL;
+      const ttl = ports.settings.REALTIME_MESSAGE_TTL;
       const after = cursor === undefined ? undefined : cursorIn(cursor, messagePlace);
       const kept = await ports.store.messages.page(id, ttl, { ...page, after });
       if (kept.next !== undefined) tellNext(c, kept.next);

@@ -1,4 +1,5 @@
 // What the admin API needs of the platform: the objects by name, and the store. Given for each request by the app.
+import type { Tuning } from "../../settings/edge.ts";
 import type { Store } from "../../store/store.ts";
 import type { ChannelRpc, DirectoryRpc, GatewayRpc } from "../objects/rpc.ts";
 
@@ -8,6 +9,8 @@ export interface AdminPorts {
   gateway(name: string): GatewayRpc;
   directory(): DirectoryRpc;
   store: Store;
+  /** The settings, read once for all requests. */
+  settings: Tuning;
   /** Whether a request is let in, by its headers; with a reason: it is not. */
   admit(headers: Headers): Promise<{ claims: object } | Refusal>;
 }
@@ -18,8 +21,8 @@ export interface Refusal {
   readonly reason: string;
 }
 
-/** What every admin route finds in its context. Bindings are text here, whatever else the platform binds. */
+/** What every admin route finds in its context: nothing of the platform but what the ports give. */
 export interface AdminEnv {
-  Bindings: { readonly REALTIME_GATEWAY_SOCKETS?: string };
+  Bindings: object;
   Variables: { ports: AdminPorts };
 }

@@ -1,7 +1,6 @@
 // Admin API: who is there, in one channel or in all.
 import { Hono } from "hono";
 import * as z from "zod";
-import { tuning } from "../../settings/edge.ts";
 import { PRESENCE_STATUSES, type PresenceEntry, type PresenceStatus } from "../objects/rpc.ts";
 import { cursorIn, MAX_PAGE, pageFields, pageOf, sizeOf, tellNext } from "./cursor.ts";
 import { body, metadata, path, query, reference, time, userId, userPath } from "./input.ts";
@@ -142,7 +141,7 @@ export const presence = new Hono<AdminEnv>()
     operations.cleanup,
     body(z.strictObject({ seconds: z.number().int().min(0).max(MAX_SECONDS).optional() })),
     async (c) => {
-      const seconds = c.req.valid("json").seconds ?? tuning.parse(c.env).REALTIME_PRESENCE_TIMEOUT;
+      const seconds = c.req.valid("json").seconds ?? c.var.ports.settings.REALTIME_PRESENCE_TIMEOUT;
       return c.json({ cleaned: await c.var.ports.directory().expirePresence(seconds * 1_000) });
     },
   )

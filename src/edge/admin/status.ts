@@ -1,7 +1,7 @@
 // Admin API: the state of the whole, and making it ready.
 import { Hono } from "hono";
 import * as z from "zod";
-import { limitsFrom, tuning } from "../../settings/edge.ts";
+import { limitsFrom } from "../../settings/edge.ts";
 import type { ChannelType } from "../../store/channels.ts";
 import { NoDatabase, StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import type { ListenerState } from "../../store/listener.ts";
@@ -82,7 +82,7 @@ const operations = {
 export const status = new Hono<AdminEnv>()
   .get("/status", operations.show, async (c) => {
     const { ports } = c.var;
-    const settings = tuning.parse(c.env);
+    const { settings } = ports;
     const [connections, stored] = await Promise.all([openConnections(ports), storeStatus(ports)]);
     const view: z.infer<typeof state> = {
       ...stored,
