@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { newHome, startStack, type TestStack } from "../support/stack.ts";
@@ -81,7 +82,7 @@ test("AC-035 AC-036: from cron, in an empty environment, cleanup counts what it 
   expect(await cron("realtime", "presence", "cleanup", "300")).toMatchObject({ code: 0, stderr: "" });
 });
 
-/** Runs a command at a terminal where somebody types an answer. */
+/** Runs a command at a terminal where somebody types an answer; what it shows, without its colours. */
 async function atTerminal(answer: string, ...args: string[]): Promise<string> {
   const command = [process.execPath, nselfCommand, "realtime", ...args].join(" ");
   const child = spawn("script", ["-qec", command, "/dev/null"], { cwd: directory });
@@ -91,7 +92,7 @@ async function atTerminal(answer: string, ...args: string[]): Promise<string> {
   });
   child.stdin.write(`${answer}\n`);
   await once(child, "close");
-  return shown;
+  return stripVTControlCharacters(shown);
 }
 
 test.runIf(process.platform === "linux")(

@@ -1,4 +1,5 @@
 // No feed waits for another: one that is stuck, slow or poisoned is parked, and nothing of it is lost.
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { migrate } from "../../src/listener/migrate.ts";
@@ -88,7 +89,7 @@ test("a feed that the edge does not take is parked, the others go on, and a rest
 
 test("a slow feed with much to say does not slow down another", async () => {
   edge.answer = async ({ header }) => {
-    if (header.feed === "public.bad") await new Promise((resolve) => setTimeout(resolve, 700));
+    if (header.feed === "public.bad") await sleep(700);
     return 200;
   };
   await listen();
@@ -146,7 +147,16 @@ test("a feed of which too much is parked is given up for a gap, and no other fee
       n,
     ]);
   }
-  await until("giving up", () => listener.log.some((line) => line.includes("given up")), 100_000);
+  // Room is made for what comes next.
+  await until(
+    "giving up",
+    async () => {
+      await pool.query("insert into bad values (36, 'x')");
+      await sleep(500);
+      return listener.log.some((line) => line.includes("given up"));
+    },
+    100_000,
+  );
   await writeFine(2, 20);
   broken = false;
   await until("the gap", () => edge.changes("public.bad").some(({ op }) => op === "G"), 20_000);
