@@ -6,6 +6,12 @@
  */
 export type Op = "I" | "U" | "D" | "T" | "i" | "u" | "d" | "G";
 
+const ops: ReadonlySet<string> = new Set<Op>(["I", "U", "D", "T", "i", "u", "d", "G"]);
+
+export function isOp(text: string): text is Op {
+  return ops.has(text);
+}
+
 /** So many keys are at most in one row of the outbox. */
 export const keysInList = 500;
 

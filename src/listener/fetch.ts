@@ -3,10 +3,7 @@
 // "Visible now and not then" loses nothing to sequence gaps, waits for no unrelated long transaction, and keeps
 // the order in which writers could see each other: a reader of `seq > last` does none of the three.
 import type pg from "pg";
-import { type Change, keysInList, type Op, type Place, parseSnapshot } from "./changes.ts";
-
-/** PostgreSQL's number of its boolean type. */
-const boolean = 16;
+import { type Change, isOp, keysInList, type Place, parseSnapshot } from "./changes.ts";
 
 /** The most of one round: changes, and bytes of their images. An image larger than `image` is not read at all. */
 const most = { changes: 10_000, bytes: 8_000_000, image: 64_000_000 } as const;
@@ -25,41 +22,35 @@ export interface Round {
 }
 
 interface Row {
-  snapshot: string | null;
+  snapshot: string;
   epoch: string;
   more: boolean;
-  seq: string;
-  xid: string;
-  relid: string;
-  op: Op;
-  at: string;
-  new: string | null;
-  old: string | null;
+  lines: string | null;
 }
 
 const columns = "seq, xid, relid, op, at, new, old";
 
-// In order of seq, with the changes and the bytes of the images before each row.
-const measured = `
-  select *,
-    coalesce(sum(case when op in ('i', 'u', 'd') then ${keysInList} else 1 end)
-      over (order by seq rows between unbounded preceding and 1 preceding), 0) as changes_before,
-    coalesce(sum(coalesce(octet_length(new::text), 0) + coalesce(octet_length(old::text), 0))
-      over (order by seq rows between unbounded preceding and 1 preceding), 0) as bytes_before`;
+/** Bytes of an image as text. Only one that is compressed has to be read for that. */
+const bytesOf = (image: string) => `
+  coalesce(case when pg_column_compression(${image}) is null then pg_column_size(${image})
+    else octet_length(${image}::text) end, 0)`;
 
-const rowsWhere = (chosen: string) => `
-  select null, null, null, seq, xid, relid, op,
-    to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-    case when octet_length(new::text) <= ${most.image} then new::text end,
-    case when octet_length(old::text) <= ${most.image} then old::text end
-  from page where ${chosen}`;
+const sizes = `
+  case when op in ('i', 'u', 'd') then ${keysInList} else 1 end as changes,
+  ${bytesOf("new")} as new_bytes, ${bytesOf("old")} as old_bytes`;
 
-const head = (more: string) => `
-  select pg_current_snapshot()::text as snapshot,
-    (select epoch from realtime.cdc_consumers where name = 'edge') as epoch, ${more} as more,
-    null as seq, null as xid, null as relid, null as op, null as at, null as new, null as old`;
+// Control characters, which no JSON text holds. One long text costs a third of what so many rows and columns would.
+const endOfLine = "\u001e";
+const endOfField = "\u001f";
 
-const over = `exists (select from page where changes_before >= ${most.changes} or bytes_before >= ${most.bytes})`;
+const imageOf = (image: string) => `case when ${image}_bytes <= ${most.image} then ${image}::text end`;
+
+const lines = `
+  string_agg(concat(seq, chr(31), xid, chr(31), relid, chr(31), op, chr(31), date_part('epoch', at), chr(31),
+    ${imageOf("new")}, chr(31), ${imageOf("old")}), chr(30))`;
+
+const head = `
+  pg_current_snapshot()::text as snapshot, (select epoch from realtime.cdc_consumers where name = 'edge') as epoch`;
 
 /** The whole difference, or none of its rows where that is more than one round bears. */
 const whole = `
@@ -69,9 +60,12 @@ const whole = `
     union all (select ${columns} from realtime.changes_a where xid = any ($2::xid8[]) limit ${most.changes + 1})
     union all (select ${columns} from realtime.changes_b where xid = any ($2::xid8[]) limit ${most.changes + 1})
     limit ${most.changes + 1}
-  ), page as (${measured} from unread)
-  ${head(over)}
-  union all ${rowsWhere(`not ${over}`)}`;
+  ), page as (
+    select *, ${sizes} from unread
+  ), total as (
+    select coalesce(sum(changes) > ${most.changes} or sum(new_bytes + old_bytes) > ${most.bytes}, false) as more from page
+  )
+  select ${head}, more, case when not more then (select ${lines} from page) end as lines from total`;
 
 const slotPage = (slot: string) => `
   (select ${columns} from realtime.${slot}
@@ -83,13 +77,13 @@ const slotPage = (slot: string) => `
 const paged = `
   with unread as (
     ${slotPage("changes_a")} union all ${slotPage("changes_b")} order by seq limit ${most.changes + 1}
-  ), page as (${measured} from unread)
-  ${head(over)}
-  union all ${rowsWhere(`changes_before < ${most.changes} and bytes_before < ${most.bytes}`)}`;
-
-const types = {
-  getTypeParser: (oid: number) => (text: string) => (oid === boolean ? text === "t" : text),
-};
+  ), page as (
+    select *, sum(changes) over so_far - changes < ${most.changes}
+      and sum(new_bytes + old_bytes) over so_far - new_bytes - old_bytes < ${most.bytes} as fits
+    from (select *, ${sizes} from unread) measured
+    window so_far as (order by seq rows unbounded preceding)
+  )
+  select ${head}, coalesce(bool_or(not fits), false) as more, (select ${lines} from page where fits) as lines from page`;
 
 /** Fetches the next round from `place`: all of the difference if it is within the limits, else its first page. */
 export async function fetchRound(client: pg.ClientBase, place: Place): Promise<Round> {
@@ -114,14 +108,20 @@ async function read(
   text: string,
   values: unknown[],
 ): Promise<Omit<Round, "next">> {
-  const { rows } = await client.query<Row>({ name, text, values, types });
-  const first = rows.find((row) => row.snapshot !== null);
-  if (!first?.snapshot) throw new Error("the outbox answered without a snapshot");
-  const changes: Change[] = rows
-    .filter((row) => row !== first)
-    .map(({ seq, xid, relid, op, at, new: image, old }) => ({ seq, xid, relid, op, at, new: image, old }))
-    .sort((a, b) => Number(a.seq) - Number(b.seq));
-  return { changes, more: first.more, snapshot: first.snapshot, epoch: Number(first.epoch) };
+  const { rows } = await client.query<Row>({ name, text, values });
+  const [row] = rows;
+  if (row === undefined) throw new Error("the outbox answered without a snapshot");
+  const changes = row.lines === null ? [] : row.lines.split(endOfLine).map(changeOf);
+  changes.sort((a, b) => Number(a.seq) - Number(b.seq));
+  return { changes, more: row.more, snapshot: row.snapshot, epoch: Number(row.epoch) };
+}
+
+function changeOf(line: string): Change {
+  const [seq = "", xid = "", relid = "", op = "", seconds, image, old] = line.split(endOfField);
+  if (!isOp(op)) throw new Error(`the outbox holds a change of an unknown kind: ${op}`);
+  const microseconds = Math.round(Number(seconds) * 1e6);
+  const at = new Date(Math.floor(microseconds / 1e3)).toISOString();
+  return { seq, xid, relid, op, at, new: image || null, old: old || null };
 }
 
 /**

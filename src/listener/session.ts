@@ -10,9 +10,15 @@ const probes = 3;
  * The search_path of a database or a role is not ours to trust: whoever may create in it could pose as what we call.
  * Fresh tables have no statistics; the indexes are right for every fetch. A lock on a user's table is asked for so briefly
  * that writers behind us do not notice. Without sequential scans a plan looks costly enough to be compiled, which would
- * take longer than it runs.
+ * take longer than it runs, and every fetch would be planned anew.
  */
-const settings = { search_path: "''", enable_seqscan: "off", jit: "off", lock_timeout: "'200ms'" };
+const settings = {
+  search_path: "''",
+  enable_seqscan: "off",
+  jit: "off",
+  plan_cache_mode: "force_generic_plan",
+  lock_timeout: "'200ms'",
+};
 
 export function newSession({ databaseUrl }: Config, part: string, onEnd: (error: Error) => void): pg.Client {
   const client = new pg.Client({
