@@ -61,7 +61,7 @@ export class Intake {
     if (judgement === "stale") return "stale";
     const idOf = ({ id }: RowChange): string => `${header.source}:${id}`;
     const known = this.#journal.known(judgement);
-    const fresh = changes.filter((change) => !known.has(idOf(change)));
+    const fresh = known === undefined ? changes : changes.filter((change) => !known.has(idOf(change)));
     const rows = fresh.filter(({ operation }) => operation !== "GAP");
     const judged = await this.#feed.judge(rows);
     const access = new Map(rows.map((row, at) => [row, judged[at]]));
@@ -74,16 +74,8 @@ export class Intake {
         continue;
       }
       const allowed = access.get(change) ?? { readers: [] };
-      const draft = {
-        id: idOf(change),
-        from: null,
-        sender: null,
-        event: operation,
-        name: operation,
-        body,
-        access: allowed,
-      };
-      drafts.push(tx === undefined ? draft : { ...draft, tx });
+      const by = { from: null, sender: null, event: operation, name: operation };
+      drafts.push({ id: idOf(change), ...by, body, access: allowed, ...(tx && { tx }) });
     }
     this.#take(drafts);
     return rows.length;
@@ -105,7 +97,7 @@ export class Intake {
       const body = broadcastBody(event, payload);
       return { id, from: null, sender: null, event: "broadcast", name: event, body, stored: true };
     });
-    this.#take(drafts.filter(({ id }) => !known.has(id)));
+    this.#take(known === undefined ? drafts : drafts.filter(({ id }) => !known.has(id)));
     return true;
   }
 

@@ -100,11 +100,11 @@ export class Journal {
     return this.#recentIds.has(id);
   }
 
-  /** What a batch must not bring again: of repeated ones, what the ring holds and what has come since. */
-  known(judgement: "repeated" | "new"): Pick<ReadonlySet<string>, "has"> {
+  /** What a batch must not bring again: of repeated ones, what the ring holds and what has come since; of others nothing. */
+  known(judgement: "repeated" | "new"): RecentIds | undefined {
     if (judgement === "repeated") this.#delivered ??= new RecentIds(this.ring.ids(), MAX_REPEATED);
     else this.#delivered = undefined;
-    return this.#delivered ?? new Set();
+    return this.#delivered;
   }
 
   /** Everything after a position, oldest first; undefined when that is not known to be all of it. */

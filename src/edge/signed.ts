@@ -40,14 +40,23 @@ function signatureOf(headers: Headers): Signature | string {
 }
 
 async function isSigned({ timestamp, bytes }: Signature, body: Uint8Array, secret: string): Promise<boolean> {
-  const encoder = new TextEncoder();
-  const algorithm = { name: "HMAC", hash: "SHA-256" };
-  const key = await crypto.subtle.importKey("raw", encoder.encode(secret), algorithm, false, ["verify"]);
   const head = encoder.encode(`${timestamp}.`);
   const signed = new Uint8Array(head.length + body.length);
   signed.set(head);
   signed.set(body, head.length);
-  return crypto.subtle.verify("HMAC", key, bytes, signed);
+  return crypto.subtle.verify("HMAC", await keyOf(secret), bytes, signed);
+}
+
+const encoder = new TextEncoder();
+let known: { readonly secret: string; readonly key: Promise<CryptoKey> } | undefined;
+
+/** The key that a secret makes: the same one until the secret is another. */
+function keyOf(secret: string): Promise<CryptoKey> {
+  if (known?.secret !== secret) {
+    const algorithm = { name: "HMAC", hash: "SHA-256" };
+    known = { secret, key: crypto.subtle.importKey("raw", encoder.encode(secret), algorithm, false, ["verify"]) };
+  }
+  return known.key;
 }
 
 function fromHex(text: string): Uint8Array<ArrayBuffer> | undefined {

@@ -10,11 +10,11 @@ import type { Round } from "./fetch.ts";
 import type { Log } from "./log.ts";
 
 const channel = "realtime:cdc";
-/** Milliseconds. */
-const activePause = 4;
-/** After a round of many changes: each round has a price, here and at the edge, that many share better than few. */
-const thickPause = 10;
-const thickRound = 16;
+/**
+ * From the beginning of a round to that of the next, milliseconds. Each round has a price, here and at the edge, that many
+ * changes share better than few: the faster they come, the fewer the rounds, and the more is left for the writers.
+ */
+const pauses = { least: 4, aChange: 0.13, most: 40 } as const;
 const pollPause = 10;
 const longestSleep = 1_000;
 const rateWindow = 500;
@@ -176,6 +176,5 @@ export class Bell {
 }
 
 function pauseAfter(changes: number): number {
-  if (changes >= largeRound) return 0;
-  return changes >= thickRound ? thickPause : activePause;
+  return changes >= largeRound ? 0 : Math.min(pauses.least + pauses.aChange * changes, pauses.most);
 }

@@ -1,7 +1,6 @@
 // Capture while this listener leads: fetches rounds, hands them to the lanes, stores how far they came.
 
 import pg from "pg";
-import { feedName } from "../protocol/topics.ts";
 import type { Bell } from "./bell.ts";
 import { type Captured, Catalogue, isOwn } from "./catalogue.ts";
 import { type Change, isKeyList } from "./changes.ts";
@@ -221,7 +220,7 @@ export class Capture {
       }
       known.push({ change, line, last, bytes, captured, redelivered, shrunk: "not", delivery });
     }
-    const byFeed = Map.groupBy(known, ({ captured }) => feedOf(captured));
+    const byFeed = Map.groupBy(known, ({ captured }) => captured.feed);
     for (const [feed, parcels] of byFeed) await this.lanes.add(feed, parcels);
     if (this.#notify) {
       const rows = known.filter(({ change, captured }) => change.op !== "G" && !isOwn(captured.table));
@@ -353,18 +352,25 @@ export class Capture {
   }
 }
 
-function feedOf({ table }: Captured): string {
-  return feedName(table.schema, table.table);
-}
-
-/** The last change of each transaction on each feed: who follows the feed has its whole part of the transaction then. */
+/**
+ * The last change of each transaction on each feed: who follows the feed has its whole part of the transaction then. The
+ * changes of a transaction stand together.
+ */
 function lastOfTransactions(changes: Change[], tables: Map<string, Captured>): Set<Change> {
-  const ends = new Map<string, Change>();
+  const ends = new Set<Change>();
+  const byFeed = new Map<string, Change>();
+  let xid: string | undefined;
   for (const change of changes) {
-    const captured = tables.get(change.relid);
-    if (captured) ends.set(`${change.xid} ${feedOf(captured)}`, change);
+    if (change.xid !== xid) {
+      for (const end of byFeed.values()) ends.add(end);
+      byFeed.clear();
+      xid = change.xid;
+    }
+    const feed = tables.get(change.relid)?.feed;
+    if (feed !== undefined) byFeed.set(feed, change);
   }
-  return new Set(ends.values());
+  for (const end of byFeed.values()) ends.add(end);
+  return ends;
 }
 
 /** Truncating a partitioned table truncates its partitions too: one change says it. */

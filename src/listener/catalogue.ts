@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import type pg from "pg";
 import type { RowSecurity } from "../protocol/changes.ts";
+import { feedName } from "../protocol/topics.ts";
 
 export interface Table {
   schema: string;
@@ -23,6 +24,8 @@ export interface Captured {
   root: string;
   /** Whether sessions that LISTEN are told of its changes. */
   notify: boolean;
+  /** The name of its feed. */
+  feed: string;
   table: Table;
 }
 
@@ -144,7 +147,8 @@ export class Catalogue {
       const { rows } = await this.#client.query<Row>({ name: "describe", text: statement, values: [stale] });
       for (const { relid, root, notify, ...table } of rows) {
         const generation = createHash("sha256").update(JSON.stringify(table)).digest().readUInt32BE();
-        this.#known.set(relid, { captured: { root, notify, table: { ...table, generation } }, readAt: now });
+        const feed = feedName(table.schema, table.table);
+        this.#known.set(relid, { captured: { root, notify, feed, table: { ...table, generation } }, readAt: now });
       }
     }
     const answer = new Map<string, Captured>();

@@ -4,6 +4,7 @@ import * as z from "zod";
 import { type JsonText, mapMembers, parseJson, utf8Length } from "../protocol/json.ts";
 import type { Table } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
+import { post, type Reply } from "./post.ts";
 
 /** How long the edge may take to answer a batch, milliseconds. */
 const patience = 10_000;
@@ -50,7 +51,7 @@ const tooLarge = "Error 413: Payload Too Large";
 
 /**
  * A change as a line of the body, with `last` where it ends its transaction on its feed. Images are spliced in as text:
- * JSON allows line breaks only between tokens. An image that should be there and is not was too large to capture or to
+ * JSON allows line breaks only between tokens; they come last, so that the edge finds their end. An image that should be there and is not was too large to capture or to
  * carry.
  */
 export function changeLine(change: Change, { last = false } = {}): string {
@@ -60,7 +61,7 @@ export function changeLine(change: Change, { last = false } = {}): string {
   const errors = error === undefined ? "" : `,"errors":${JSON.stringify([error])}`;
   const images = image("new", change.new) + image("old", change.old);
   const end = last ? ',"last":true' : "";
-  return `{"id":"${seq}","x":"${xid}"${end},"r":${relid},"op":"${op}","at":"${at}"${images}${errors}}`;
+  return `{"id":"${seq}","x":"${xid}"${end},"r":${relid},"op":"${op}","at":"${at}"${errors}${images}}`;
 }
 
 /** The change without its values of more than `bytes` bytes of JSON; those that stay keep every digit. */
@@ -77,13 +78,13 @@ function image(name: string, json: string | null): string {
 /** Posts one batch. Never throws: what cannot be delivered is an answer too. */
 export async function postBatch(edge: Edge, header: Header, lines: string[], signal: AbortSignal): Promise<Answer> {
   const body = `${JSON.stringify(header)}\n${lines.join("\n")}\n`;
-  const response = await post(edge, "changes", body, signal);
+  const response = await send(edge, "changes", body, signal);
   return "failure" in response ? { kind: "failed", reason: response.failure } : understand(response, header.batch);
 }
 
 /** Tells the edge that the policies on realtime.messages have changed. Never throws: answers why it failed, or null. */
 export async function postPolicies(edge: Edge, digest: string, signal: AbortSignal): Promise<string | null> {
-  const response = await post(edge, "policies", JSON.stringify({ digest }), signal);
+  const response = await send(edge, "policies", JSON.stringify({ digest }), signal);
   if ("failure" in response) return response.failure;
   return response.status === 200 ? null : failure(response);
 }
@@ -101,29 +102,26 @@ export async function edgeAnswers(edge: Edge, signal: AbortSignal): Promise<bool
   }
 }
 
-type Response = { status: number; text: string } | { failure: string };
-
-async function post(edge: Edge, door: "changes" | "policies", body: string, signal: AbortSignal): Promise<Response> {
+async function send(
+  edge: Edge,
+  door: "changes" | "policies",
+  body: string,
+  signal: AbortSignal,
+): Promise<Reply | { failure: string }> {
   const timestamp = Math.floor(Date.now() / 1000).toString();
-  const signature = createHmac("sha256", edge.secret).update(`${timestamp}.${body}`).digest("hex");
+  const headers = {
+    "content-type": door === "changes" ? "application/x-ndjson" : "application/json",
+    "x-nself-timestamp": timestamp,
+    "x-nself-signature": createHmac("sha256", edge.secret).update(`${timestamp}.${body}`).digest("hex"),
+  };
   try {
-    const response = await fetch(`${edge.url}/internal/${door}`, {
-      method: "POST",
-      headers: {
-        "content-type": door === "changes" ? "application/x-ndjson" : "application/json",
-        "x-nself-timestamp": timestamp,
-        "x-nself-signature": signature,
-      },
-      body,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(patience)]),
-    });
-    return { status: response.status, text: await response.text() };
+    return await post(new URL(`${edge.url}/internal/${door}`), headers, body, { patience, signal });
   } catch (error) {
-    return { failure: error instanceof Error ? explain(error) : String(error) };
+    return { failure: error instanceof Error ? error.message : String(error) };
   }
 }
 
-function understand(response: { status: number; text: string }, batch: number): Answer {
+function understand(response: Reply, batch: number): Answer {
   const { status, text } = response;
   if (status === 409) return { kind: "fenced" };
   if (status === 413) return { kind: "too-large" };
@@ -137,10 +135,6 @@ function understand(response: { status: number; text: string }, batch: number): 
     : { kind: "failed", reason: `status 200 without "ack": ${batch}` };
 }
 
-function failure({ status, text }: { status: number; text: string }): string {
+function failure({ status, text }: Reply): string {
   return `status ${status}: ${text.slice(0, 200)}`;
-}
-
-function explain(error: Error): string {
-  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }

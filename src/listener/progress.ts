@@ -55,7 +55,7 @@ export class Progress {
     delivery.waiting -= 1;
     this.changes -= 1;
     this.bytes -= bytes;
-    this.#advance();
+    if (delivery.waiting <= 0) this.#advance();
     if (this.#hasRoom()) this.#wake?.();
   }
 

@@ -1,6 +1,6 @@
 // Row changes: the batch that the listener posts, and the text of a change as clients get it (protocol.md §8.6).
 import * as z from "zod";
-import { exceeds, isObject, type JsonText, mapMembers, members, parseJson } from "./json.ts";
+import { cutMembers, exceeds, isObject, type JsonText, mapMembers, members, parseJson } from "./json.ts";
 import type { Transaction } from "./link.ts";
 import { boundedText } from "./text.ts";
 import { parseFeedName } from "./topics.ts";
@@ -74,7 +74,7 @@ export const operations = {
   G: "GAP",
 } as const;
 
-/** A row image passes through as text; that it is an object at all is what its readers rely on. */
+/** That an image is an object at all is what its readers rely on. */
 const rowImage = z.custom<object | null>((image) => image === null || isObject(image), "must be a row").optional();
 
 const changeSchema = z.object({
@@ -135,7 +135,8 @@ export function openBatch(body: string): { header: BatchHeader; lines: string[] 
 
 /**
  * Reads the lines of a batch of row changes. Row images are cut out as text and never re-serialised, so a bigint keeps
- * its digits. Throws BadBatch.
+ * its digits; nor are they parsed where they end their line, for whoever signed the batch has them from PostgreSQL. Throws
+ * BadBatch.
  */
 export function parseChanges(header: BatchHeader, lines: readonly string[]): RowChange[] {
   const texts = new Map(Object.entries(header.tables).map(([relid, table]) => [relid, new TableTexts(table)]));
@@ -158,20 +159,53 @@ class TableTexts {
 }
 
 function parseChange(texts: ReadonlyMap<string, TableTexts>, line: string, number: number): RowChange {
-  const change = parseLine(changeSchema, line, `line ${number}`);
+  const { head, images } = partsOf(line);
+  const change = parseLine(changeSchema, head, `line ${number}`);
   const text = texts.get(String(change.r));
   if (text === undefined) throw new BadBatch(`line ${number}: the header describes no table ${change.r}`);
   const { table, name, columns, bytes } = text;
   const operation = operations[change.op];
-  const images = cutImages(line, bytes);
-  const record = images.new === undefined ? "" : `,"record":${images.new}`;
-  const oldRecord = images.old === undefined ? "" : `,"old_record":${images.old}`;
+  const { new: record, old: oldRecord } = images ?? cutImages(line);
+  const rows = rowText("record", record, bytes) + rowText("old_record", oldRecord, bytes);
   const errors = change.errors === undefined ? "null" : JSON.stringify(change.errors);
-  const data = `{${name},"type":"${operation}","commit_timestamp":${JSON.stringify(change.at)},${columns}${record}${oldRecord},"errors":${errors}}`;
+  const data = `{${name},"type":"${operation}","commit_timestamp":${JSON.stringify(change.at)},${columns}${rows},"errors":${errors}}`;
   if (exceeds(data, MAX_CHANGE_BYTES)) {
     throw new BadBatch(`line ${number}: a change holds at most ${MAX_CHANGE_BYTES} bytes`, 413);
   }
   return { id: change.id, operation, data, table, tx: { id: change.x, last: change.last } };
+}
+
+interface Images {
+  readonly new?: JsonText;
+  readonly old?: JsonText;
+}
+
+const newMember = ',"new":';
+const oldMember = ',"old":';
+
+/** A line without its images, where it has none or ends with its only one; else the whole of it. */
+function partsOf(line: string): { head: string; images?: Images } {
+  // In a string of JSON the quotes would be escaped, so the first of these is the member.
+  const newAt = line.indexOf(newMember);
+  const oldAt = line.indexOf(oldMember);
+  if (newAt < 0 && oldAt < 0) return { head: line, images: {} };
+  const at = newAt < 0 ? oldAt : newAt;
+  const image = line.slice(at + newMember.length, -1);
+  if ((newAt >= 0 && oldAt >= 0) || !image.startsWith("{") || !image.endsWith("}")) return { head: line };
+  return { head: `${line.slice(0, at)}}`, images: newAt < 0 ? { old: image } : { new: image } };
+}
+
+/** The texts of the members `new` and `old` of a change line that are there and not null. */
+function cutImages(line: string): Images {
+  const cut = cutMembers(line, ["new", "old"]);
+  const there = (image: JsonText | undefined): boolean => image !== undefined && image !== "null";
+  return { ...(there(cut.new) && { new: cut.new }), ...(there(cut.old) && { old: cut.old }) };
+}
+
+function rowText(member: "record" | "old_record", image: JsonText | undefined, bytes: ReadonlySet<string>): string {
+  if (image === undefined) return "";
+  const row = bytes.size === 0 ? image : mapMembers(image, (column, text) => withoutHexMark(bytes, column, text));
+  return `,"${member}":${row}`;
 }
 
 function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {
@@ -181,16 +215,6 @@ function parseLine<T>(schema: z.ZodType<T>, line: string, where: string): T {
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   throw new BadBatch(`${where}: ${issue?.path.join(".") ?? ""} ${issue?.message ?? "has the wrong shape"}`);
-}
-
-/** The texts of the members `new` and `old` of a change line that are there and not null. */
-function cutImages(line: string, bytes: ReadonlySet<string>): { new?: JsonText; old?: JsonText } {
-  const images: { new?: JsonText; old?: JsonText } = {};
-  for (const [name, value] of members(line)) {
-    if ((name !== "new" && name !== "old") || value === "null") continue;
-    images[name] = bytes.size === 0 ? value : mapMembers(value, (column, text) => withoutHexMark(bytes, column, text));
-  }
-  return images;
 }
 
 /** A row of a change's `data`, with what clients do not get of it again: an image as PostgreSQL can read it. */

@@ -3,7 +3,6 @@
 import { evictDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
-import type { RowChange } from "../../src/protocol/changes.ts";
 import { type Down, decodeDown, encodeLink, type Up, type Viewer } from "../../src/protocol/link.ts";
 
 const USER = "6f1c3a9e-0000-4000-8000-00000000000a";
@@ -28,19 +27,13 @@ const table = (using: string) => ({
 });
 
 let batches = 0;
-function batch(using: string) {
-  const header = {
-    v: 1,
-    source: "s",
-    epoch: 1,
-    batch: ++batches,
-    redelivered: true,
-    feed: "public.t",
-    tables: {},
-  } as const;
-  const data = JSON.stringify({ schema: "public", table: "t", columns: [], record: { owner: USER } });
-  const change: RowChange = { id: String(batches), operation: "INSERT", data, table: table(using) };
-  return { header, changes: [change] };
+
+/** The body of a batch of one row, of a table with this policy. */
+function batch(using: string): string {
+  const tables = { 7: table(using) };
+  const header = { v: 1, source: "s", epoch: 1, batch: ++batches, redelivered: true, feed: "public.t", tables };
+  const change = { id: String(batches), x: "1", r: 7, op: "I", at: "2026-01-01T00:00:00Z", new: { owner: USER } };
+  return [header, change].map((line) => JSON.stringify(line)).join("\n");
 }
 
 /** A gateway's end of a link, without the gateway. */

@@ -7,7 +7,7 @@ import type { Gateway as GatewayCore } from "../../gateway/gateway.ts";
 import type { ChannelLink, LinkEvents } from "../../gateway/ports.ts";
 import { closeSilent } from "../../gateway/sweep.ts";
 import type { BlockList } from "../../protocol/blocks.ts";
-import type { Batch, BatchHeader } from "../../protocol/changes.ts";
+import type { BatchHeader } from "../../protocol/changes.ts";
 import { decodeUp, type Up } from "../../protocol/link.ts";
 import type { StoredBroadcast, Unsent } from "../../protocol/reports.ts";
 import { type ObjectName, parseObjectName } from "../../protocol/topics.ts";
@@ -20,7 +20,7 @@ import { blockTables, KeptBlocks } from "./block-store.ts";
 import { channelTables, SqliteChannelStore } from "./channel-store.ts";
 import { acceptClient, clientClosed, connectionsOf, makeGateway, noPlace } from "./clients.ts";
 import { configure } from "./configuring.ts";
-import { takeBroadcasts, takeChanges } from "./deliveries.ts";
+import { type BatchAnswer, takeBroadcasts, takeChanges } from "./deliveries.ts";
 import { historyPage } from "./history-page.ts";
 import { Holder } from "./holder.ts";
 import { moderate } from "./moderation.ts";
@@ -370,8 +370,8 @@ export class Channel extends DurableObject<Env> implements ChannelRpc {
   }
 
   /** See `takeChanges`. */
-  changes(batch: Batch): Promise<{ taken: boolean } | { away: string }> {
-    return takeChanges(this.#core, this.#teller.tally, batch);
+  changes(body: string): Promise<BatchAnswer> {
+    return takeChanges(this.#core, this.#teller.tally, body);
   }
 
   /** See `takeBroadcasts`. */

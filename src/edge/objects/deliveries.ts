@@ -2,25 +2,26 @@
 import type { Channel } from "../../channel/channel.ts";
 import type { ChannelAccess } from "../../channel/ports.ts";
 import type { Tally } from "../../gateway/tally.ts";
-import type { Batch, BatchHeader } from "../../protocol/changes.ts";
+import { BadBatch, type BatchHeader, openBatch, parseChanges } from "../../protocol/changes.ts";
 import { exceeds } from "../../protocol/json.ts";
 import { type StoredBroadcast, type Unsent, unsent } from "../../protocol/reports.ts";
 import { StoreNotReady, StoreUnavailable } from "../../store/database.ts";
 import { type Env, settingsOf } from "../env.ts";
 
-/** Takes a batch of row changes into a feed, unless a newer listener has delivered before, or PostgreSQL is away. */
-export async function takeChanges(
-  core: Channel,
-  tally: Tally,
-  batch: Batch,
-): Promise<{ taken: boolean } | { away: string }> {
+/** What became of a batch: taken, or not, its listener's time being over; refused as bad; or PostgreSQL is away. */
+export type BatchAnswer = { taken: boolean } | { bad: string; status: 400 | 413 } | { away: string };
+
+/** Takes the body of a batch of row changes into a feed. */
+export async function takeChanges(core: Channel, tally: Tally, body: string): Promise<BatchAnswer> {
   try {
-    const taken = await core.changes(batch);
+    const { header, lines } = openBatch(body);
+    const taken = await core.changes({ header, changes: parseChanges(header, lines) });
     if (taken === "stale") return { taken: false };
     // A change comes to its table's own feed and to those of whole schemas: it is counted once.
     if (!core.name.sub.endsWith(".*")) tally.changed(taken);
     return { taken: true };
   } catch (error) {
+    if (error instanceof BadBatch) return { bad: error.message, status: error.status };
     // Nobody can say now who may see it.
     if (error instanceof StoreUnavailable || error instanceof StoreNotReady) return { away: error.message };
     throw error;
