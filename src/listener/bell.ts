@@ -14,7 +14,7 @@ const channel = "realtime:cdc";
  * From the beginning of a round to that of the next, milliseconds. Each round has a price, here and at the edge, that many
  * changes share better than few: the faster they come, the fewer the rounds, and the more is left for the writers.
  */
-const pauses = { least: 4, aChange: 0.13, most: 40 } as const;
+const pauses = { least: 4, aChange: 0.2, most: 40 } as const;
 const pollPause = 10;
 const longestSleep = 1_000;
 const rateWindow = 500;

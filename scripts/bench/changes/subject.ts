@@ -53,6 +53,13 @@ export class Subject implements AsyncDisposable {
     };
   }
 
+  /** Holds the listener where it is, until disposed of: nobody reads, and nobody asks writers to ring. */
+  withoutListener(): Disposable {
+    const pid = this.#pid("listener/main.ts");
+    process.kill(pid, "SIGSTOP");
+    return { [Symbol.dispose]: () => process.kill(pid, "SIGCONT") };
+  }
+
   #pid(command: string): number {
     const child = childrenOf(this.stack.pid).find((candidate) => candidate.command.includes(command));
     if (child === undefined) throw new Error(`the stack runs without ${command}:\n${this.stack.logs()}`);
