@@ -183,16 +183,16 @@ interface Images {
 const newMember = ',"new":';
 const oldMember = ',"old":';
 
-/** A line without its images, where it has none or ends with its only one; else the whole of it. */
+/** A line that ends with its only image without that; any other is all head. */
 function partsOf(line: string): { head: string; images?: Images } {
   // In a string of JSON the quotes would be escaped, so the first of these is the member.
   const newAt = line.indexOf(newMember);
   const oldAt = line.indexOf(oldMember);
-  if (newAt < 0 && oldAt < 0) return { head: line, images: {} };
-  const at = newAt < 0 ? oldAt : newAt;
+  const [hasNew, hasOld] = [newAt >= 0, oldAt >= 0];
+  const at = hasNew ? newAt : oldAt;
   const image = line.slice(at + newMember.length, -1);
-  if ((newAt >= 0 && oldAt >= 0) || !image.startsWith("{") || !image.endsWith("}")) return { head: line };
-  return { head: `${line.slice(0, at)}}`, images: newAt < 0 ? { old: image } : { new: image } };
+  if (hasNew === hasOld || !image.startsWith("{") || !image.endsWith("}")) return { head: line };
+  return { head: `${line.slice(0, at)}}`, images: hasNew ? { new: image } : { old: image } };
 }
 
 /** The texts of the members `new` and `old` of a change line that are there and not null. */

@@ -1,7 +1,7 @@
 // Batches of row changes as the listener posts them: what is taken, and what is refused with which status.
 import { describe, expect, test } from "vitest";
 import { BadBatch, openBatch, parseChanges, type RowChange, selectColumns } from "../../src/protocol/changes.ts";
-import { members } from "../../src/protocol/json.ts";
+import { cutMembers, members } from "../../src/protocol/json.ts";
 
 const table = { schema: "public", table: "t", generation: 1, columns: [], primaryKey: [], rls: false, readers: [] };
 const header = { v: 1, source: "s", epoch: 1, batch: 1, redelivered: false, feed: "public.t", tables: { 7: table } };
@@ -33,6 +33,19 @@ describe("batches", () => {
   test("row images pass through as the text that they are", () => {
     const text = line("1", 0).replace('"value":0', '"value":12345678901234567890.10');
     expect(parse(batch(text))[0]?.data).toContain('"record":{"value":12345678901234567890.10}');
+  });
+
+  test.each([
+    ["at the end of its line", '"id":"1","x":"1","r":7,"op":"I","at":"","new":IMAGE'],
+    ["at its beginning", '"new":IMAGE,"id":"1","x":"1","r":7,"op":"I","at":""'],
+    ["before something else", '"id":"1","x":"1","r":7,"op":"I","at":"","new":IMAGE,"errors":["cut"]'],
+    ["beside one that is null", '"id":"1","x":"1","r":7,"op":"I","at":"","new":IMAGE,"old":null'],
+  ])("an image %s is found, whatever it holds", (_, members) => {
+    for (const image of ['{"a":1.10}', '{"new":{},"old":{"new":1}}', '{"a":",\\"old\\":{}"}', "{}"]) {
+      const [taken] = parse(batch(`{${members.replace("IMAGE", image)}}`));
+      expect(taken?.data).toMatch(/"errors":(null|\["cut"\])}$/);
+      expect(cutMembers(taken?.data ?? "", ["record", "old_record"])).toEqual({ record: image });
+    }
   });
 
   test("a change that is too large is refused with 413 and its line", () => {

@@ -7,7 +7,7 @@ import { BadBatch, openBatch, parseChanges } from "../../src/protocol/changes.ts
 import { decodeFrame, encodeFrame } from "../../src/protocol/codec.ts";
 import { MalformedFrame, UserBroadcast } from "../../src/protocol/frames.ts";
 import { parseJoin } from "../../src/protocol/join.ts";
-import { isDeeper } from "../../src/protocol/json.ts";
+import { isDeeper, parseJson } from "../../src/protocol/json.ts";
 import { parseTopic } from "../../src/protocol/topics.ts";
 import { versions } from "../support/clients.ts";
 import { type Frame, Garbage } from "../support/garbage.ts";
@@ -99,9 +99,10 @@ test("a batch of row changes is taken or refused with the line that is wrong", (
     0: { schema: "public", table: "t", generation: 1, columns: [], primaryKey: [], rls: false, readers: [] },
   };
   const change = { id: "1", x: "1", r: 0, op: "U", at: "now", new: { a: '"new":{' }, old: null };
+  const inserted = { ...change, new: { a: ',"old":{}', old: {} }, old: undefined };
   let taken = 0;
   fuzz(rounds, (garbage) => {
-    const lines = [{ ...header, tables }, change, change].map((line): unknown => {
+    const lines = [{ ...header, tables }, change, inserted].map((line): unknown => {
       if (garbage.chance(0.7)) return line;
       return {
         ...line,
@@ -116,7 +117,11 @@ test("a batch of row changes is taken or refused with the line that is wrong", (
     }, BadBatch);
     if (changes === undefined) return;
     taken++;
-    for (const { data } of changes) JSON.parse(data);
+    // An image that ends its line is the word of whoever signed it, and passes through as it is.
+    const [, ...signed] = given.split("\n").filter((line) => line !== "");
+    for (const [index, line] of signed.entries()) {
+      if (parseJson(line) !== undefined) JSON.parse(changes[index]?.data ?? "");
+    }
   });
   expect(taken).toBeGreaterThan(rounds / 10);
 });
