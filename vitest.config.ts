@@ -42,7 +42,9 @@ export default defineConfig({
             {
               test: {
                 name: "postgres-15",
-                include: ["test/listener/{authorize,capture,filters,history,lease,rows,subscribe,trust}.test.ts"],
+                include: [
+                  "test/listener/{authorize,capture,filters,history,lease,publication,rows,subscribe,trust}.test.ts",
+                ],
                 env: { TEST_POSTGRES: "15" },
                 testTimeout: 30_000,
                 hookTimeout: 60_000,

@@ -94,7 +94,7 @@ export class Bell {
     const elapsed = performance.now() - startedAt;
     switch (this.#state.name) {
       case "polling":
-        return this.#pause(pollPause - elapsed);
+        return this.#pause(Math.max(pollPause, pauseAfter(round.changes.length)) - elapsed);
       case "active":
         if (!busy && performance.now() - this.#state.since > rateWindow) await this.#arm();
         return this.#pause(pauseAfter(round.changes.length) - elapsed);

@@ -61,6 +61,7 @@ export class Capture {
   #catalogue: Catalogue;
   #ended: AbortController;
   #notify: boolean;
+  #publication: boolean;
   #counters: Counters;
   /** Nothing was waiting at the last look. */
   #idle = false;
@@ -85,6 +86,7 @@ export class Capture {
     const edge = { url: config.edgeUrl, secret: config.secret };
     this.#edge = edge;
     this.#notify = config.notify;
+    this.#publication = config.publication;
     this.#client = client;
     this.#second = second;
     this.#lease = lease;
@@ -340,6 +342,7 @@ export class Capture {
       }
     };
     await attempt("schemas", "select realtime.cdc_grant_schemas()");
+    await attempt("publication", "select realtime.cdc_follow_publication($1)", [this.#publication]);
     const tables = await attempt<{ relid: string; name: string }>(
       "subscriptions",
       "select relid, relid::regclass::text as name from realtime.cdc_difference()",

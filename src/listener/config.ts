@@ -12,6 +12,8 @@ export interface Config {
   host: string;
   /** Whether changes are also sent to whoever LISTENs to `realtime:table:schema.table`. */
   notify: boolean;
+  /** Whether what the publication supabase_realtime publishes is captured. */
+  publication: boolean;
   /** Bytes that may wait for the edge; past them capture stops. */
   outboxLimit: number;
   /** The edge's SQL: its key, where it goes, and its bounds. */
@@ -45,6 +47,7 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     port: values.REALTIME_LISTENER_PORT,
     host: values.REALTIME_LISTENER_HOST,
     notify: values.REALTIME_NOTIFY === "on",
+    publication: values.REALTIME_PUBLICATION === "on",
     outboxLimit: values.REALTIME_OUTBOX_LIMIT,
     sql: {
       secret: values.REALTIME_SQL_SECRET ?? sqlSecret(values.REALTIME_LISTENER_SECRET),

@@ -20,6 +20,10 @@ export const listenerTuning = z.object({
   ),
   REALTIME_SQL_SESSIONS: says(whole(1, 100).default(5), "sessions for it"),
   REALTIME_SQL_TIMEOUT: says(whole(1, 600).default(15), "seconds that one of its statements may take"),
+  REALTIME_PUBLICATION: says(
+    oneOf(["on", "off"]).default("on"),
+    "whether the tables of the publication `supabase_realtime` are captured",
+  ),
   REALTIME_NOTIFY: says(oneOf(["on", "off"]).default("on"), "whether plain LISTEN hears row changes too"),
   REALTIME_LOG_LEVEL: says(
     oneOf(["error", "warn", "info", "debug"]).default("info"),

@@ -101,6 +101,15 @@ describe.each(versions)("version %s", (vsn) => {
     ]);
   });
 
+  test("a table that a migration adds to the publication supabase_realtime is followed without a command", async () => {
+    const name = uniqueName("published").replaceAll("-", "_");
+    await db.query(`create table ${name} (id int primary key)`);
+    await db.query(`alter publication supabase_realtime add table ${name}`);
+    const { changes } = await follow(vsn, { event: "INSERT", table: name, filter: "id=eq.2" });
+    await db.query(`insert into ${name} values (1), (2)`);
+    await eventually(() => expect(brief(changes[0])).toEqual([["INSERT", { id: 2 }]]));
+  });
+
   test("each of several subscriptions of one channel gets what it asked for", async () => {
     const [name, other] = [await table(), await table()];
     const { changes } = await follow(
