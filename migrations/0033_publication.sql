@@ -113,6 +113,7 @@ do $$
 declare
   routine regprocedure;
   shown text := current_setting('client_min_messages');
+  logged text := current_setting('log_min_messages');
 begin
   for routine in select oid::regprocedure from pg_proc where pronamespace = 'realtime'::regnamespace
       and proname in ('cdc_published', 'cdc_follow_publication', 'cdc_own_subscription', 'cdc_keep_published',
@@ -126,15 +127,23 @@ begin
   exception when insufficient_privilege then
     null;
   end;
-  -- Empty, for migrations that add to it. That the log is not written for decoding is no news here.
+  -- Empty, for migrations that add to it. That the log is not written for decoding is no news here, nor in the server's log.
   if not exists (select from pg_publication where pubname = 'supabase_realtime') then
     perform set_config('client_min_messages', 'error', true);
+    begin
+      perform set_config('log_min_messages', 'error', true);
+    exception when insufficient_privilege then
+      null;
+    end;
     begin
       create publication supabase_realtime;
     exception when insufficient_privilege then
       null;
     end;
     perform set_config('client_min_messages', shown, true);
+    if current_setting('log_min_messages') <> logged then
+      perform set_config('log_min_messages', logged, true);
+    end if;
   end if;
 end
 $$;
