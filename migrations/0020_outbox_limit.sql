@@ -54,7 +54,7 @@ begin
 end
 $$;
 
--- The bound without a listener: one statement in a hundred that is captured looks at the size of the outbox. It never waits
+-- The bound without a listener: one statement in a hundred that writes to the outbox looks at the size of the outbox. It never waits
 -- for a lock, and no failure of it is the writer's.
 create function realtime.cdc_guard() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '1ms' as $$
@@ -67,7 +67,8 @@ exception when others then
 end
 $$;
 
-create function realtime.cdc_guard_messages() returns trigger
+-- For our own tables, which write to the outbox too.
+create function realtime.cdc_guard_own() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform realtime.cdc_guard();
@@ -75,7 +76,11 @@ begin
 end
 $$;
 create trigger cdc_guard after insert on realtime.messages
-  for each statement when (random() < 0.01) execute function realtime.cdc_guard_messages();
+  for each statement when (random() < 0.01) execute function realtime.cdc_guard_own();
+create trigger cdc_guard after insert or update or delete on realtime.channels
+  for each statement when (random() < 0.01) execute function realtime.cdc_guard_own();
+create trigger cdc_guard after insert or update or delete on realtime.channel_members
+  for each statement when (random() < 0.01) execute function realtime.cdc_guard_own();
 
 -- Tells every feed that it may have missed something: a change of kind G, which takes its way through the outbox. Rooms
 -- ask anew what their channels are registered as and who their members are.
@@ -210,7 +215,7 @@ declare
   routine regprocedure;
 begin
   for routine in select oid::regprocedure from pg_proc where pronamespace = 'realtime'::regnamespace
-      and proname in ('cdc_size', 'cdc_stop', 'cdc_guard', 'cdc_guard_messages', 'cdc_tell_gap', 'cdc_resume', 'cdc_watch', 'cdc_give_up',
+      and proname in ('cdc_size', 'cdc_stop', 'cdc_guard', 'cdc_guard_own', 'cdc_tell_gap', 'cdc_resume', 'cdc_watch', 'cdc_give_up',
         'retry_refused', 'drop_refused', 'cdc_status') loop
     execute format('revoke execute on function %s from public', routine);
   end loop;

@@ -150,7 +150,7 @@ export class Bell {
 
   #poll(reason: string): void {
     this.#state = { name: "polling", reason };
-    this.#log.warn("row changes are polled for every 10 ms", { reason });
+    this.#log.warn("row changes are polled for, every 10 ms or more", { reason });
   }
 
   async #pause(milliseconds: number): Promise<void> {

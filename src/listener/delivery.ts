@@ -51,8 +51,8 @@ const tooLarge = "Error 413: Payload Too Large";
 
 /**
  * A change as a line of the body, with `last` where it ends its transaction on its feed. Images are spliced in as text:
- * JSON allows line breaks only between tokens; they come last, so that the edge finds their end. An image that should be there and is not was too large to capture or to
- * carry.
+ * JSON allows line breaks only between tokens. They come last, so that the edge finds their end. An image that should be
+ * there and is not was too large to capture or to carry.
  */
 export function changeLine(change: Change, { last = false } = {}): string {
   const { seq, xid, relid, op, at } = change;
@@ -93,6 +93,7 @@ export async function postPolicies(edge: Edge, digest: string, signal: AbortSign
 export async function edgeAnswers(edge: Edge, signal: AbortSignal): Promise<boolean> {
   try {
     const response = await fetch(`${edge.url}/health`, {
+      redirect: "manual",
       signal: AbortSignal.any([signal, AbortSignal.timeout(2_000)]),
     });
     await response.body?.cancel();
@@ -117,7 +118,7 @@ async function send(
   try {
     return await post(new URL(`${edge.url}/internal/${door}`), headers, body, { patience, signal });
   } catch (error) {
-    return { failure: error instanceof Error ? error.message : String(error) };
+    return { failure: explain(error) };
   }
 }
 
@@ -137,4 +138,10 @@ function understand(response: Reply, batch: number): Answer {
 
 function failure({ status, text }: Reply): string {
   return `status ${status}: ${text.slice(0, 200)}`;
+}
+
+/** Where a name has several addresses and none answers, the error has no message of its own. */
+function explain(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.message || ("code" in error ? String(error.code) : error.name);
 }

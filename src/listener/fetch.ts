@@ -8,6 +8,9 @@ import { type Change, isOp, keysInList, type Place, parseSnapshot } from "./chan
 /** The most of one round: changes, and bytes of their images. An image larger than `image` is not read at all. */
 const most = { changes: 10_000, bytes: 8_000_000, image: 64_000_000 } as const;
 
+/** Characters of a round that its changes may share. */
+const mostShared = 100_000;
+
 export interface Round {
   /** In the order to deliver. */
   changes: Change[];
@@ -45,7 +48,7 @@ const endOfField = "\u001f";
 
 const imageOf = (image: string) => `case when ${image}_bytes <= ${most.image} then ${image}::text end`;
 
-const lines = `
+const linesOf = `
   string_agg(concat(seq, chr(31), xid, chr(31), relid, chr(31), op, chr(31), date_part('epoch', at), chr(31),
     ${imageOf("new")}, chr(31), ${imageOf("old")}), chr(30))`;
 
@@ -65,7 +68,7 @@ const whole = `
   ), total as (
     select coalesce(sum(changes) > ${most.changes} or sum(new_bytes + old_bytes) > ${most.bytes}, false) as more from page
   )
-  select ${head}, more, case when not more then (select ${lines} from page) end as lines from total`;
+  select ${head}, more, case when not more then (select ${linesOf} from page) end as lines from total`;
 
 const slotPage = (slot: string) => `
   (select ${columns} from realtime.${slot}
@@ -83,7 +86,7 @@ const paged = `
     from (select *, ${sizes} from unread) measured
     window so_far as (order by seq rows unbounded preceding)
   )
-  select ${head}, coalesce(bool_or(not fits), false) as more, (select ${lines} from page where fits) as lines from page`;
+  select ${head}, coalesce(bool_or(not fits), false) as more, (select ${linesOf} from page where fits) as lines from page`;
 
 /** Fetches the next round from `place`: all of the difference if it is within the limits, else its first page. */
 export async function fetchRound(client: pg.ClientBase, place: Place): Promise<Round> {
@@ -111,17 +114,24 @@ async function read(
   const { rows } = await client.query<Row>({ name, text, values });
   const [row] = rows;
   if (row === undefined) throw new Error("the outbox answered without a snapshot");
-  const changes = row.lines === null ? [] : row.lines.split(endOfLine).map(changeOf);
+  const lines = row.lines ?? "";
+  // A part of a text keeps all of it in memory: of a long one images are copied, since one change may wait for hours.
+  const image = lines.length > mostShared ? copied : (part: string) => part;
+  const changes = lines === "" ? [] : lines.split(endOfLine).map((line) => changeOf(line, image));
   changes.sort((a, b) => Number(a.seq) - Number(b.seq));
   return { changes, more: row.more, snapshot: row.snapshot, epoch: Number(row.epoch) };
 }
 
-function changeOf(line: string): Change {
-  const [seq = "", xid = "", relid = "", op = "", seconds, image, old] = line.split(endOfField);
+function changeOf(line: string, imageOf: (part: string) => string): Change {
+  const [seq = "", xid = "", relid = "", op = "", seconds, image = "", old = ""] = line.split(endOfField);
   if (!isOp(op)) throw new Error(`the outbox holds a change of an unknown kind: ${op}`);
   const microseconds = Math.round(Number(seconds) * 1e6);
   const at = new Date(Math.floor(microseconds / 1e3)).toISOString();
-  return { seq, xid, relid, op, at, new: image || null, old: old || null };
+  return { seq, xid, relid, op, at, new: imageOf(image) || null, old: imageOf(old) || null };
+}
+
+function copied(part: string): string {
+  return Buffer.from(part).toString();
 }
 
 /**

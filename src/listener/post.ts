@@ -5,7 +5,13 @@ import * as https from "node:https";
 /** Most characters read of an answer. */
 const mostText = 1_000_000;
 
-const agents = { http: new http.Agent({ keepAlive: true }), https: new https.Agent({ keepAlive: true }) };
+/** A connection that has been idle for so long, milliseconds, may be closed by the other side at any moment. */
+const idle = 4_000;
+
+const agents = {
+  http: new http.Agent({ keepAlive: true, timeout: idle }),
+  https: new https.Agent({ keepAlive: true, timeout: idle }),
+};
 
 export interface Reply {
   status: number;

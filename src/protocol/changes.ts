@@ -191,7 +191,7 @@ function partsOf(line: string): { head: string; images?: Images } {
   const [hasNew, hasOld] = [newAt >= 0, oldAt >= 0];
   const at = hasNew ? newAt : oldAt;
   const image = line.slice(at + newMember.length, -1);
-  if (hasNew === hasOld || !image.startsWith("{") || !image.endsWith("}")) return { head: line };
+  if (hasNew === hasOld || !image.startsWith("{") || !line.endsWith("}}")) return { head: line };
   return { head: `${line.slice(0, at)}}`, images: hasNew ? { new: image } : { old: image } };
 }
 

@@ -24,21 +24,24 @@ export function fitting(messages: readonly Message[]): number {
 export function encodeMessages(messages: readonly Kept[]): string {
   const bodies = messages.map(({ body }) => (typeof body === "string" ? body : toBase64(body)));
   // Member by member: what is undefined is left out of JSON, and copying the rest would cost more than all else here.
-  const headers = messages.map((message, index) => ({
-    seq: message.seq,
-    id: message.id,
-    at: message.at,
-    from: message.from,
-    sender: message.sender,
-    event: message.event,
-    name: message.name,
-    stored: message.stored,
-    access: message.access,
-    tx: message.tx,
-    deleted: message.deleted,
-    length: bodies[index]?.length ?? 0,
-    binary: typeof message.body === "string" ? undefined : true,
-  }));
+  const headers = messages.map(
+    (message, index) =>
+      ({
+        seq: message.seq,
+        id: message.id,
+        at: message.at,
+        from: message.from,
+        sender: message.sender,
+        event: message.event,
+        name: message.name,
+        stored: message.stored,
+        access: message.access,
+        tx: message.tx,
+        deleted: message.deleted,
+        length: bodies[index]?.length ?? 0,
+        binary: typeof message.body === "string" ? undefined : true,
+      }) satisfies Record<keyof Header, unknown>,
+  );
   return `${JSON.stringify(headers)}\n${bodies.join("")}`;
 }
 
