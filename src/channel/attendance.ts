@@ -7,6 +7,8 @@ import { type Presence, type Tracked, whoIs, withoutRefs } from "./presence.ts";
 
 /** How long a gateway that lost its link may take to come back before its sessions count as gone. */
 const GATEWAY_GRACE_MS = 10_000;
+/** Before the name of a gateway: the gateway in the life before, whose sockets are dead. */
+const FORMER = "former:";
 /** How long it is known of who has gone that they were here: 30 days. */
 const SIGHT_MS = 2_592_000_000;
 
@@ -45,10 +47,18 @@ export class Attendance {
     this.#due.wish(until);
   }
 
-  /** A gateway is here, with these sessions: others of it are gone. */
-  linked(gateway: string, sessions: readonly string[]): void {
+  /**
+   * A gateway is here, with these sessions. Others of it are gone if it was here before (`again`); if it has begun anew,
+   * its sockets have died with it, and whoever had one of them may be back in a moment too.
+   */
+  linked(gateway: string, sessions: readonly string[], again: boolean): void {
     this.#missing.delete(gateway);
     const living = new Set(sessions);
+    if (!again) {
+      const former = `${FORMER}${gateway}`;
+      if (this.#presence.move(gateway, former, living)) this.#miss(former);
+      return;
+    }
     const gone = this.#presence.drop(
       (member) => member.gateway === gateway && member.session !== null && !living.has(member.session),
       this.#ports.timers.now(),
@@ -56,8 +66,12 @@ export class Attendance {
     this.#tell(gone);
   }
 
+  /** Who comes back through another socket while the one before is missing takes its place, and nobody sees them go. */
   track(entry: Tracked): void {
-    this.#tell(this.#presence.track(entry, this.#ports.timers.now()));
+    const isMissing = ({ gateway, key, user }: Tracked): boolean =>
+      gateway !== null && this.#missing.has(gateway) && key === entry.key && user === entry.user;
+    // Looked for only while somebody is missing: most of the time nobody is.
+    this.#tell(this.#presence.track(entry, this.#ports.timers.now(), this.#missing.size > 0 ? isMissing : undefined));
   }
 
   untrack(session: string): void {

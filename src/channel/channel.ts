@@ -119,7 +119,7 @@ export class Channel {
     const old = this.#links.get(link.gateway);
     this.#links.set(link.gateway, link);
     if (old !== undefined && old !== link) old.close(1000, "replaced");
-    this.#attendance.linked(link.gateway, sessions);
+    this.#attendance.linked(link.gateway, sessions, again);
     for (const message of missed ?? []) link.send({ t: "message", ...message });
     link.send({ t: "welcome", position: this.position, recovered: missed !== undefined });
     // Diffs that went out while the link was down are not kept: the state makes up for them.

@@ -43,13 +43,17 @@ export class Presence {
     return stateOf(this.#members.values());
   }
 
-  /** Tracks a payload. Undefined when the same payload is tracked already: nobody needs to hear of it. */
-  track(entry: Tracked, now: number): PresenceDiff | undefined {
+  /**
+   * Tracks a payload, in the place of what the session tracked before, or else of a missing member
+   * that is the same one. Undefined when the same payload is tracked already: nobody needs to hear of it.
+   */
+  track(entry: Tracked, now: number, isMissing?: (member: Member) => boolean): PresenceDiff | undefined {
     const owner = ownerOf(entry);
-    const old = this.#members.get(owner);
+    const old = this.#members.get(owner) ?? (isMissing && this.list().find(isMissing));
     const tracked = JSON.stringify(entry.meta);
+    if (old !== undefined) this.#members.delete(ownerOf(old));
     if (old !== undefined && old.tracked === tracked && old.key === entry.key) {
-      this.#put(owner, { ...old, seenAt: now });
+      this.#put(owner, { ...old, session: entry.session, gateway: entry.gateway, seenAt: now });
       return undefined;
     }
     const ref = this.#newRef();
@@ -59,6 +63,13 @@ export class Presence {
     if (old !== undefined) this.#store.deleteMember(old.ref);
     this.#put(owner, member);
     return { joins: stateOf([member]), leaves: stateOf(old === undefined ? [] : [old]) };
+  }
+
+  /** Has other members of a gateway count as those of another. True: there were some. */
+  move(gateway: string, to: string, living: ReadonlySet<string>): boolean {
+    const lost = this.list().filter((member) => member.gateway === gateway && !living.has(ownerOf(member)));
+    for (const member of lost) this.#put(ownerOf(member), { ...member, gateway: to });
+    return lost.length > 0;
   }
 
   #put(owner: string, member: Member): void {
