@@ -43,7 +43,7 @@ export default defineConfig({
               test: {
                 name: "postgres-15",
                 include: [
-                  "test/listener/{authorize,capture,filters,history,lease,publication,rows,subscribe,trust}.test.ts",
+                  "test/listener/{authorize,bell,capture,filters,history,lease,messages,outbox,publication,row-security,rows,subscribe,transactions,trust,visibility}.test.ts",
                 ],
                 env: { TEST_POSTGRES: "15" },
                 testTimeout: 30_000,

@@ -373,13 +373,19 @@ describe("policies that are more than a condition", () => {
     expect([shown, truth]).toEqual([[2], [2]]);
   });
 
-  test("nothing is shown where an image cannot tell: a column that is computed when read, a claim of one token", async () => {
-    // Computed when it is read from PostgreSQL 18 on, which alone can.
-    await shownBy("computed");
-    await db.query("alter table computed add twice int generated always as (team * 2) virtual");
-    await db.query("create policy p on computed for select using (twice is null or twice = 2)");
-    const one = { key: "v", role: "authenticated", claims: { role: "authenticated", sub: users[0] } };
-    expect(shown(await judged(await changesOf("computed", await described("computed")), [one]), one)).toEqual([]);
+  // From PostgreSQL 18 on.
+  test.skipIf(process.env.TEST_POSTGRES === "15")(
+    "nothing is shown of a column that is computed when read",
+    async () => {
+      await shownBy("computed");
+      await db.query("alter table computed add twice int generated always as (team * 2) virtual");
+      await db.query("create policy p on computed for select using (twice is null or twice = 2)");
+      const one = { key: "v", role: "authenticated", claims: { role: "authenticated", sub: users[0] } };
+      expect(shown(await judged(await changesOf("computed", await described("computed")), [one]), one)).toEqual([]);
+    },
+  );
+
+  test("nothing is shown where an image cannot tell: a claim of one token", async () => {
     expect((await shownBy("revocable", "auth.jwt() ->> 'jti' is distinct from 'revoked'")).shown).toEqual([]);
   });
 });
