@@ -81,7 +81,8 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if exists (select from realtime.cdc_published() p where p.table_name = old.table_name) then
     raise exception '"%" is in the publication supabase_realtime, which is followed', old.table_name
-      using errcode = 'NS009', hint = 'Take it out there: alter publication supabase_realtime drop table …';
+      using errcode = 'NS009', hint = 'Take it out there: alter publication supabase_realtime drop '
+        || case when old.table_name like '%.*' then 'tables in schema ' || left(old.table_name, -2) else 'table ' || old.table_name end || ';';
   end if;
   return old;
 end
@@ -103,6 +104,13 @@ begin
     exception when others then
       raise warning 'realtime could not follow the publication yet: %: %', target::pg_catalog.regclass, sqlerrm;
     end;
+  end loop;
+  for target in
+    select r.prrelid from pg_publication p join pg_publication_rel r on r.prpubid = p.oid
+    where p.pubname = 'supabase_realtime' and coalesce(to_jsonb(r) ->> 'prqual', to_jsonb(r) ->> 'prattrs') is not null
+  loop
+    raise warning 'realtime does not capture %, of which only some rows or columns are published', target::pg_catalog.regclass
+      using hint = 'Publish all of it, or subscribe with a filter: select realtime.subscribe(table, filter => condition).';
   end loop;
 exception when others then
   raise warning 'realtime could not follow the publication yet: %', sqlerrm;

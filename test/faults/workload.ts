@@ -61,8 +61,10 @@ const statements: readonly ((whole: (below: number) => number) => string)[] = [
   (whole) => `insert into orders (stamp, account, text)
     select nextval('stamps'), ${whole(accounts)}, ${text} from generate_series(1, ${1 + whole(20)})`,
   (whole) => `update orders set stamp = nextval('stamps') where account = ${whole(accounts)}`,
-  (whole) => `with gone as (delete from orders where account = ${whole(accounts)} returning text)
-    insert into notes select nextval('stamps'), text from gone`,
+  // Answers a row for each that it changes: whoever counts them would count the inserted alone.
+  (whole) => `with gone as (delete from orders where account = ${whole(accounts)} returning text),
+      made as (insert into notes select nextval('stamps'), text from gone returning stamp)
+    select from gone union all select from made`,
   () =>
     `delete from orders where id in (select id from orders order by id limit greatest(0, (select count(*) from orders) - ${mostOpen}))`,
   (whole) => `insert into notes select nextval('stamps'), ${text} from generate_series(1, ${1 + whole(5)})`,

@@ -1,9 +1,12 @@
-// Rights as they were last answered, by who asked with what: people who come back, or with a second tab, ask nothing.
+// Rights as they were last answered, by who asked with what: people who come back at once, or with a second tab, ask nothing.
 import type { Joiner } from "../../protocol/link.ts";
-import type { Rights } from "../../protocol/rights.ts";
+import { mayJoin, type Rights } from "../../protocol/rights.ts";
 
-/** How long an answer holds for those who come later. Who is in keeps theirs until a token or a report changes it. */
-const FRESH_MS = 30_000;
+/**
+ * How long an answer holds for those who come later. A refusal holds for nobody: who has just been invited comes in. Who is
+ * in keeps theirs until a token or a report changes it.
+ */
+const FRESH_MS = 5_000;
 /** The oldest answers are let go beyond this. */
 const MAX_ANSWERS = 1_000;
 
@@ -36,9 +39,12 @@ export class RightsCache {
       if (this.#asked.size <= MAX_ANSWERS) break;
       this.#asked.delete(oldest);
     }
-    asked.answer.catch(() => {
+    const forget = (): void => {
       if (this.#asked.get(key) === asked) this.#asked.delete(key);
-    });
+    };
+    asked.answer.then((rights) => {
+      if (!mayJoin(rights)) forget();
+    }, forget);
     return asked.answer;
   }
 
