@@ -46,7 +46,10 @@ function tokenOf(claims: object = {}, expires?: Expiry): Promise<string> {
 
 /** A client that has its token already: without it the first join would be anon's, and be tried again in a second. */
 async function signedIn(claims: object = {}): Promise<SupabaseClient> {
-  const token = await tokenOf(claims);
+  return bearing(await tokenOf(claims));
+}
+
+async function bearing(token: string): Promise<SupabaseClient> {
   const client = clients.open({ token: async () => token });
   await client.realtime.setAuth();
   return client;
@@ -75,6 +78,16 @@ describe("who may join", () => {
   test("a policy sees the claims of the token and the headers of the upgrade", async () => {
     await join(open(await signedIn({ team: "red" }), "team:red~x"));
     await expect(join(open(await signedIn({ team: "blue" }), "team:red~x"))).rejects.toThrow("Unauthorized: ");
+  });
+
+  test("who was refused comes in as soon as a table that the policy reads lets them", async () => {
+    await db.query(`create table public.invited (topic text, who text); grant select on public.invited to authenticated;
+      create policy invited on realtime.messages for select to authenticated using (exists (
+        select from public.invited i where i.topic = realtime.topic() and i.who = auth.jwt() ->> 'sub'))`);
+    const [token, topic] = [await tokenOf(), uniqueName("party")];
+    await expect(join(open(await bearing(token), topic))).rejects.toThrow("Unauthorized: ");
+    await db.query("insert into public.invited values ($1, $2)", [topic, ANN]);
+    await join(open(await bearing(token), topic));
   });
 
   test("a replay needs the right to hear", async () => {
