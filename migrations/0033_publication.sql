@@ -9,7 +9,8 @@ alter table realtime.subscriptions add column published boolean not null default
 alter table realtime.settings add column follow_publication boolean not null default true;
 
 -- What is published and can be captured as it is published, as `schema.table` or `schema.*`. A table of which only some rows
--- or columns are published is not among it: a subscription would show all of them.
+-- or columns are published is not among it: a subscription would show all of them. Nor is one whose name another could be
+-- taken for.
 create function realtime.cdc_published() returns table (table_name text, events text[])
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
@@ -26,6 +27,7 @@ begin
     select n.nspname || '.' || c.relname
     from pg_publication_rel r join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace
     where r.prpubid = publication.oid and n.nspname <> 'realtime'
+      and (n.nspname || c.relname) !~ '[.]' and c.relname <> '*'
       -- PostgreSQL 14 has neither conditions nor columns there.
       and to_jsonb(r) ->> 'prqual' is null and to_jsonb(r) ->> 'prattrs' is null
       and not realtime.cdc_is_foreign_within(c.oid)
@@ -59,10 +61,12 @@ begin atomic
   update realtime.settings set follow_publication = follow where follow_publication <> follow;
   delete from realtime.subscriptions s where s.published
     and not exists (select from realtime.cdc_published() p where p.table_name = s.table_name);
+  -- Only what differs: a row that is in the way is locked, and written, even where it stays as it is.
   insert into realtime.subscriptions as s (table_name, events, published)
     select p.table_name, p.events, true from realtime.cdc_published() p
-  on conflict (table_name) do update set events = excluded.events, updated_at = now()
-    where s.published and s.events <> excluded.events;
+    left join realtime.subscriptions known on known.table_name = p.table_name
+    where known.id is null or known.published and known.events <> p.events
+  on conflict (table_name) do update set events = excluded.events, updated_at = now() where s.published;
 end;
 
 -- Whoever subscribes by name makes the subscription theirs.
@@ -78,27 +82,31 @@ create trigger own before update of filter on realtime.subscriptions
 
 create function realtime.cdc_keep_published() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  kept text := (select min(p.table_name) from realtime.cdc_published() p join gone using (table_name));
 begin
-  if exists (select from realtime.cdc_published() p where p.table_name = old.table_name) then
-    raise exception '"%" is in the publication supabase_realtime, which is followed', old.table_name
+  if kept is not null then
+    raise exception '"%" is in the publication supabase_realtime, which is followed', kept
       using errcode = 'NS009', hint = 'Take it out there: alter publication supabase_realtime drop '
-        || case when old.table_name like '%.*' then 'tables in schema ' || left(old.table_name, -2) else 'table ' || old.table_name end || ';';
+        || case when kept like '%.*' then 'tables in schema ' || left(kept, -2) else 'table ' || kept end || ';';
   end if;
-  return old;
+  return null;
 end
 $$;
-create trigger keep_published before delete on realtime.subscriptions
-  for each row execute function realtime.cdc_keep_published();
+create trigger keep_published after delete on realtime.subscriptions referencing old table as gone
+  for each statement execute function realtime.cdc_keep_published();
 
--- Follows the publication at once where an event trigger may be made; elsewhere the listener does, every two seconds. A
--- failure here is never the user's failure.
+-- Follows the publication at once where an event trigger may be made, for a second: the tables that it locks stay locked
+-- until the user commits. The rest, and all of it elsewhere, the listener does. A failure here is never the user's failure.
 create function realtime.cdc_on_publication() returns event_trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
   target oid;
+  until timestamptz := clock_timestamp() + interval '1 second';
 begin
   perform realtime.cdc_follow_publication();
-  for target in select relid from realtime.cdc_difference() limit 200 loop
+  for target in select relid from realtime.cdc_difference() order by relid desc loop
+    exit when clock_timestamp() > until;
     begin
       perform realtime.cdc_follow(target);
     exception when others then
@@ -107,10 +115,12 @@ begin
   end loop;
   for target in
     select r.prrelid from pg_publication p join pg_publication_rel r on r.prpubid = p.oid
-    where p.pubname = 'supabase_realtime' and coalesce(to_jsonb(r) ->> 'prqual', to_jsonb(r) ->> 'prattrs') is not null
+    join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace
+    where p.pubname = 'supabase_realtime' and (select follow_publication from realtime.settings)
+      and n.nspname || '.' || c.relname not in (select table_name from realtime.subscriptions)
   loop
-    raise warning 'realtime does not capture %, of which only some rows or columns are published', target::pg_catalog.regclass
-      using hint = 'Publish all of it, or subscribe with a filter: select realtime.subscribe(table, filter => condition).';
+    raise warning 'realtime does not capture %: only some of its rows or columns are published, or its name holds a dot',
+      target::pg_catalog.regclass using hint = 'Subscribe by name: select realtime.subscribe(table, filter => condition).';
   end loop;
 exception when others then
   raise warning 'realtime could not follow the publication yet: %', sqlerrm;

@@ -49,8 +49,10 @@ export class Presence {
    */
   track(entry: Tracked, now: number, isMissing?: (member: Member) => boolean): PresenceDiff | undefined {
     const owner = ownerOf(entry);
-    const old = this.#members.get(owner) ?? (isMissing && this.list().find(isMissing));
     const tracked = JSON.stringify(entry.meta);
+    const missing = isMissing === undefined ? [] : this.list().filter(isMissing);
+    // Of two that may have come back, the one that said the same.
+    const old = this.#members.get(owner) ?? missing.find((member) => member.tracked === tracked) ?? missing[0];
     if (old !== undefined) this.#members.delete(ownerOf(old));
     if (old !== undefined && old.tracked === tracked && old.key === entry.key) {
       this.#put(owner, { ...old, session: entry.session, gateway: entry.gateway, seenAt: now });

@@ -91,6 +91,39 @@ test("a table of which some rows or columns alone are published is not captured,
   await db.query("alter publication supabase_realtime drop table todos, notes");
 });
 
+test("a table that is renamed is captured under its new name at once, and what takes its old name is not", async () => {
+  await db.query("alter publication supabase_realtime add table todos; alter table todos rename to tasks");
+  await db.query("create table todos (id int primary key, title text, hidden text)");
+  expect([await followed(), await triggersOf("todos")]).toEqual([["public.tasks INSERT,UPDATE,DELETE"], 0]);
+  expect(await triggersOf("tasks")).toBeGreaterThan(0);
+  await db.query("drop table tasks; create table tasks (id int)");
+  expect([await followed(), await triggersOf("tasks")]).toEqual([[], 0]);
+  await db.query("drop table tasks");
+});
+
+test("a name that could be another's is left to a person, and keeps no other table from being followed", async () => {
+  await db.query('create schema dotted; create table dotted."*" (id int); create table dotted."b.c" (id int)');
+  await db.query(
+    'alter publication supabase_realtime add table dotted."*", dotted."b.c", todos, tables in schema dotted',
+  );
+  expect(await followed()).toEqual(["dotted.* INSERT,UPDATE,DELETE", "public.todos INSERT,UPDATE,DELETE"]);
+  await db.query("alter publication supabase_realtime drop tables in schema dotted");
+  expect([await followed(), await triggersOf('dotted."*"')]).toEqual([["public.todos INSERT,UPDATE,DELETE"], 0]);
+  await db.query("drop schema dotted cascade; alter publication supabase_realtime drop table todos");
+});
+
+test("many tables come and go in a moment each", async () => {
+  await db.query(
+    `do $$ begin for n in 1..150 loop execute format('create table many_%s (id int)', n); end loop; end $$`,
+  );
+  const { rows } = await db.query("select string_agg('many_' || n, ', ') as names from generate_series(1, 150) n");
+  await db.query(`alter publication supabase_realtime add table ${rows[0]?.names}`);
+  expect(await followed()).toHaveLength(150);
+  const startedAt = performance.now();
+  await db.query(`alter publication supabase_realtime drop table ${rows[0]?.names}`);
+  expect([await followed(), performance.now() - startedAt < 10_000]).toEqual([[], true]);
+});
+
 test("schemas and all tables are followed with what comes later", async () => {
   await db.query("create schema app; alter publication supabase_realtime add tables in schema app");
   expect(await followed()).toEqual(["app.* INSERT,UPDATE,DELETE"]);
@@ -100,6 +133,8 @@ test("schemas and all tables are followed with what comes later", async () => {
   expect([await followed(), await triggersOf("app.later")]).toEqual([[], 0]);
   await db.query("create publication supabase_realtime for all tables");
   expect(await followed()).toEqual(["app.* INSERT,UPDATE,DELETE", "public.* INSERT,UPDATE,DELETE"]);
+  await db.query("create schema fresh; create table fresh.first (id int)");
+  expect(await triggersOf("fresh.first")).toBeGreaterThan(0);
   await db.query("drop publication supabase_realtime; create publication supabase_realtime");
   expect(await followed()).toEqual([]);
 });

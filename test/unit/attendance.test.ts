@@ -74,6 +74,17 @@ test("who comes back as somebody else, or with something else to say, is told of
   ]);
 });
 
+test("of two devices of one user each takes the place of the one that said the same", () => {
+  attendance.linked("g", ["ann-1", "bob-1"], true);
+  track("ann-phone", "ann", { on: "phone" });
+  told.length = 0;
+  attendance.unlinked("g");
+  attendance.linked("g", [], false);
+  track("ann-phone-2", "ann", { on: "phone" });
+  track("ann-2", "ann");
+  expect([there().sort(), told]).toEqual([["ann/ann-2", "ann/ann-phone-2", "bob/bob-1"], []]);
+});
+
 test("the grace holds over a sleep of the channel, and through another gateway", async () => {
   attendance.linked("g", [], false);
   wake();

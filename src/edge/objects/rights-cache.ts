@@ -3,10 +3,10 @@ import type { Joiner } from "../../protocol/link.ts";
 import { mayJoin, type Rights } from "../../protocol/rights.ts";
 
 /**
- * How long an answer holds for those who come later. A refusal holds for nobody: who has just been invited comes in. Who is
- * in keeps theirs until a token or a report changes it.
+ * How long an answer holds for those who come later. Who is in keeps theirs until a token or a report changes it; who was
+ * refused may be invited the next moment.
  */
-const FRESH_MS = 5_000;
+const FRESH_MS = { let: 5_000, refused: 500 };
 /** The oldest answers are let go beyond this. */
 const MAX_ANSWERS = 1_000;
 
@@ -15,6 +15,7 @@ interface Asked {
   readonly user: string | null;
   /** Unix ms. */
   readonly at: number;
+  freshMs: number;
 }
 
 export class RightsCache {
@@ -31,20 +32,22 @@ export class RightsCache {
     const { role, user, principal } = joiner;
     const key = JSON.stringify([role, user, principal]);
     const known = this.#asked.get(key);
-    if (known !== undefined && known.at >= Math.max(notBefore, now - FRESH_MS)) return known.answer;
-    const asked = { answer: this.#ask(joiner), user, at: now };
+    if (known !== undefined && known.at >= Math.max(notBefore, now - known.freshMs)) return known.answer;
+    const asked = { answer: this.#ask(joiner), user, at: now, freshMs: FRESH_MS.let };
     this.#asked.delete(key);
     this.#asked.set(key, asked);
     for (const oldest of this.#asked.keys()) {
       if (this.#asked.size <= MAX_ANSWERS) break;
       this.#asked.delete(oldest);
     }
-    const forget = (): void => {
-      if (this.#asked.get(key) === asked) this.#asked.delete(key);
-    };
-    asked.answer.then((rights) => {
-      if (!mayJoin(rights)) forget();
-    }, forget);
+    asked.answer.then(
+      (rights) => {
+        if (!mayJoin(rights)) asked.freshMs = FRESH_MS.refused;
+      },
+      () => {
+        if (this.#asked.get(key) === asked) this.#asked.delete(key);
+      },
+    );
     return asked.answer;
   }
 
