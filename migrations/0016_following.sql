@@ -124,9 +124,11 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set lock
 declare
   target oid;
 begin
-  -- A published table keeps its place in the publication under another name (0033).
+  -- A published table keeps its place in the publication under another name (0033, which may be yet to come).
   begin
-    perform realtime.cdc_follow_publication();
+    if to_regprocedure('realtime.cdc_follow_publication(boolean)') is not null then
+      perform realtime.cdc_follow_publication();
+    end if;
   exception when others then
     raise warning 'realtime could not follow the publication yet: %', sqlerrm;
   end;
