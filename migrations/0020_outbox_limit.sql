@@ -54,8 +54,8 @@ begin
 end
 $$;
 
--- The bound without a listener: one statement in a hundred that writes to the outbox looks at the size of the outbox. It never waits
--- for a lock, and no failure of it is the writer's.
+-- The bound without a listener: one statement in a hundred that writes to the outbox looks at its size. It never waits for
+-- a lock, and no failure of it is the writer's.
 create function realtime.cdc_guard() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '1ms' as $$
 begin

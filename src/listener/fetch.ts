@@ -4,6 +4,7 @@
 // the order in which writers could see each other: a reader of `seq > last` does none of the three.
 import type pg from "pg";
 import { type Change, isOp, keysInList, type Place, parseSnapshot } from "./changes.ts";
+import { endOfField, endOfLine } from "./separators.ts";
 
 /** The most of one round: changes, and bytes of their images. An image larger than `image` is not read at all. */
 const most = { changes: 10_000, bytes: 8_000_000, image: 64_000_000 } as const;
@@ -42,12 +43,9 @@ const sizes = `
   case when op in ('i', 'u', 'd') then ${keysInList} else 1 end as changes,
   ${bytesOf("new")} as new_bytes, ${bytesOf("old")} as old_bytes`;
 
-// Control characters, which no JSON text holds. One long text costs a third of what so many rows and columns would.
-const endOfLine = "\u001e";
-const endOfField = "\u001f";
-
 const imageOf = (image: string) => `case when ${image}_bytes <= ${most.image} then ${image}::text end`;
 
+// One long text costs a third of what so many rows and columns would.
 const linesOf = `
   string_agg(concat(seq, chr(31), xid, chr(31), relid, chr(31), op, chr(31), date_part('epoch', at), chr(31),
     ${imageOf("new")}, chr(31), ${imageOf("old")}), chr(30))`;

@@ -5,17 +5,15 @@ import { exceeds, mapMembers } from "../protocol/json.ts";
 import type { Table } from "./catalogue.ts";
 import type { Change } from "./changes.ts";
 import type { Parcel } from "./lanes.ts";
+import { endOfField, endOfLine } from "./separators.ts";
 
 /** PostgreSQL's limits, bytes. */
 const most = { payload: 7_999, channel: 63 } as const;
 
-// The payloads as one long text, each with the number of its channel, between control characters, which JSON does not hold:
-// we write and PostgreSQL reads it faster than an array.
+// The payloads as one long text, each with the number of its channel.
 const statement = `
   select pg_notify(($1::text[])[split_part(line, chr(31), 1)::integer], split_part(line, chr(31), 2))
   from string_to_table($2, chr(30)) as lines (line)`;
-const endOfLine = "\u001e";
-const endOfField = "\u001f";
 
 /**
  * Notifies of a round in one transaction of this session: the lock that NOTIFY takes at commit is never taken in a
